@@ -1,0 +1,312 @@
+"""``CustomDQN``: Stable-Baselines3's DQN with the tutorials' improvements as keywords.
+
+Each keyword is turned into one object when the model is built; the training loop asks about none of them.
+With the keywords at SB3's behaviour it trains bit for bit as SB3's DQN.
+
+Sources: Mnih et al. 2013 (https://arxiv.org/abs/1312.5602), Mnih et al. 2015 (https://www.nature.com/articles/nature14236).
+"""
+
+import difflib
+import inspect
+import io
+import pathlib
+import warnings
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.objectives import make_objective
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_atari_dqn.replay.buffer import sample_batch, set_reward_clipping
+
+SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
+
+
+class CustomDQN(DQN):
+    """
+    Deep Q-Network with a choice of loss, reward clipping, an optional target network, and evaluation at an epsilon of
+    its own. Epsilon is drawn for each environment on its own.
+
+    All other arguments are those of ``stable_baselines3.DQN``, by position or by name:
+    https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html#parameters
+
+    :param policy: ``"CnnPolicy"``, ``"MlpPolicy"``, ``"MultiInputPolicy"`` or a class. ``policy_kwargs`` takes
+        ``features_extractor_class`` by name too: ``"NipsCNN"``, ``"NatureCNN"``, ``"TutorialCNN"``.
+    :param env: the environment to learn from, or its id
+    :param loss: ``"huber"`` (the gradient is clipped, not the objective: Nature's error clipping) or ``"mse"``
+    :param huber_delta: where Huber turns linear, in units of reward, above 0
+    :param clip_rewards: learn from the sign of each reward; the replay memory, Monitor and evaluations keep the score
+    :param target_update_interval: agent steps between copies to the target network, at least 1; ``None`` bootstraps
+        from the network itself, without a target network
+    :param eval_epsilon: probability of a random action in ``predict(deterministic=False)``, in [0, 1]; it does not
+        depend on how far exploration has come
+    :raises TypeError: for an argument that neither DQN nor this class has, naming the nearest one
+    :raises ValueError: for a value out of its range
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    target_update_interval: int | None  # type: ignore[assignment]  # SB3's has no None
+
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: GymEnv | str,
+        *args: Any,
+        loss: str = "huber",
+        huber_delta: float = 1.0,
+        clip_rewards: bool = False,
+        target_update_interval: int | None = 10_000,
+        eval_epsilon: float = 0.05,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.check_keywords(kwargs)
+        super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
+        self.loss = loss
+        self.huber_delta = huber_delta
+        self.clip_rewards = clip_rewards
+        self.target_update_interval = target_update_interval
+        self.eval_epsilon = eval_epsilon
+        if _init_setup_model:
+            self._setup_model()
+            self._allocate_replay_buffer()
+
+    @classmethod
+    def keywords(cls) -> set[str]:
+        """
+        :return: names of all arguments that the constructor takes
+        """
+        parameters = inspect.signature(DQN.__init__).parameters | inspect.signature(cls.__init__).parameters
+        return {name for name in parameters if name not in ("self", "args", "kwargs")}
+
+    @classmethod
+    def check_keywords(cls, names: Iterable[str], others: Iterable[str] = ()) -> None:
+        """
+        :param names: arguments that somebody wants to give
+        :param others: names that are allowed as well
+        :raises TypeError: if one of them does not exist, naming the nearest one that does
+        """
+        allowed = cls.keywords().union(others)
+        for name in names:
+            if name not in allowed:
+                nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0)[0]
+                raise TypeError(f"{cls.__name__} has no argument {name!r}; did you mean {nearest!r}?")
+
+    @classmethod
+    def check_values(cls, settings: Mapping[str, Any]) -> None:
+        """
+        :param settings: arguments of the constructor by name, those that are given; others are not looked at
+        :raises ValueError: for one of this class's own that is out of its range
+        """
+        make_objective(settings.get("loss", "huber"), settings.get("huber_delta", 1.0))
+        interval = settings.get("target_update_interval")
+        if interval is not None and (not isinstance(interval, int | np.integer) or interval < 1):
+            raise ValueError(
+                f"target_update_interval={interval!r} must be a whole number of agent steps, at least 1, "
+                "or None for no target network"
+            )
+        epsilon = settings.get("eval_epsilon", 0.0)
+        if not isinstance(epsilon, Real) or not 0 <= epsilon <= 1:
+            raise ValueError(f"eval_epsilon={epsilon!r} must be a number in [0, 1]")
+        clip_rewards = settings.get("clip_rewards", False)
+        if not isinstance(clip_rewards, bool | np.bool_):
+            raise ValueError(f"clip_rewards={clip_rewards!r} must be True or False")
+
+    def _setup_model(self) -> None:
+        self.check_values(vars(self))
+        objective = make_objective(self.loss, self.huber_delta)
+
+        # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
+        # the constructor and learn() allocate it.
+        self.replay_buffer = ReplayBuffer.__new__(ReplayBuffer)
+        super(DQN, self)._setup_model()
+        self.replay_buffer = None
+
+        self._create_aliases()
+        self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
+        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
+        self.exploration_schedule = LinearSchedule(
+            self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
+        )
+        self.learner = Learner(self.q_net, self.q_net_target, self.policy.optimizer, objective, self.max_grad_norm)
+        self.update_report = UpdateReport()
+
+        interval = self.target_update_interval
+        if interval is not None and self.n_envs > interval:
+            warnings.warn(
+                f"target_update_interval={interval} is shorter than one step of {self.n_envs} environments: "
+                f"the target network is copied every {self.n_envs} agent steps",
+                stacklevel=2,
+            )
+
+    def _create_aliases(self) -> None:
+        if self.target_update_interval is None:
+            self.policy.q_net_target = self.policy.q_net
+        super()._create_aliases()
+
+    def _allocate_replay_buffer(self) -> None:
+        assert self.replay_buffer_class is not None
+        kwargs = dict(self.replay_buffer_kwargs)
+        if issubclass(self.replay_buffer_class, HerReplayBuffer):
+            kwargs["env"] = self.env
+        self.replay_buffer = self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **kwargs,
+        )
+        set_reward_clipping(self.replay_buffer, self.clip_rewards)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay memory as Stable-Baselines3 does; rewards are clipped as this model has it, not as the saver had.
+
+        :param path: file written by ``save_replay_buffer``
+        :param truncate_last_traj: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``
+        """
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        set_reward_clipping(self.replay_buffer, self.clip_rewards)
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.replay_buffer is None:
+            self._allocate_replay_buffer()
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+    def _on_step(self) -> None:
+        """Copy to the target network and lower the exploration rate when it is time; after each step of all environments."""
+        self._n_calls += 1
+        interval = self.target_update_interval
+        if interval is not None and self._n_calls % max(interval // self.n_envs, 1) == 0:
+            polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """
+        :param gradient_steps: how many updates
+        :param batch_size: transitions in each
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        assert self.replay_buffer is not None
+        for _ in range(gradient_steps):
+            batch = sample_batch(self.replay_buffer, batch_size, self.gamma, self._vec_normalize_env)
+            self.update_report.add(self.learner.update(batch))
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def dump_logs(self) -> None:
+        """Write the logs; loss and Q-values are those of all updates since the last time."""
+        for name, value in self.update_report.read().items():
+            self.logger.record(f"train/{name}", value)
+        super().dump_logs()
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose actions to play, not to explore.
+
+        :param observation: one observation, or a batch of them
+        :param state: not used, handed through
+        :param episode_start: not used
+        :param deterministic: the best actions; otherwise each is random with probability ``eval_epsilon``
+        :return: actions, int64 (batch,) or one of them, and ``state``
+        """
+        if deterministic:
+            return self.policy.predict(observation, state, episode_start, deterministic=True)
+        return self._epsilon_greedy(observation, self.eval_epsilon), state
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :return: actions to explore with, int64 (n_envs,), for the environment and for the replay memory
+        """
+        assert self._last_obs is not None
+        if self.num_timesteps < learning_starts:
+            actions = np.array([self.action_space.sample() for _ in range(n_envs)])
+        else:
+            actions = self._epsilon_greedy(self._last_obs, self.exploration_rate)
+        return actions, actions
+
+    def _epsilon_greedy(self, observation: np.ndarray | dict[str, np.ndarray], epsilon: float) -> np.ndarray:
+        """
+        :param observation: one observation, or a batch of them
+        :param epsilon: probability of a random action, drawn for each observation on its own
+        :return: actions, int64 (batch,) or one of them
+        """
+        vectorized = self.policy.is_vectorized_observation(observation)
+        arrays = observation if not isinstance(observation, dict) else next(iter(observation.values()))
+        explore = np.random.rand(len(arrays) if vectorized else 1) < epsilon
+        if explore.all():
+            actions = np.array([self.action_space.sample() for _ in explore])
+        else:
+            actions = np.atleast_1d(self.policy.predict(observation, deterministic=True)[0])
+            for index in np.flatnonzero(explore):
+                actions[index] = self.action_space.sample()
+        return actions if vectorized else actions[0]
+
+    @classmethod
+    def load(
+        cls: type[SelfCustomDQN],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfCustomDQN:
+        """
+        Load a model as Stable-Baselines3 does. Its replay memory is allocated when it starts to learn, not before.
+
+        :param path: file written by ``save``
+        :param env: environment to go on with; none is needed to play
+        :param device: where the networks live
+        :param custom_objects: replacements for what the file holds, by name
+        :param print_system_info: print the systems of saver and loader
+        :param force_reset: reset the environment before learning goes on
+        :param kwargs: arguments of the constructor to change
+        :return: the model
+        :raises TypeError: for an argument that does not exist
+        :raises ValueError: if the environment's observations or actions are not those of the model
+        """
+        cls.check_keywords(kwargs)
+        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "learner", "update_report"]

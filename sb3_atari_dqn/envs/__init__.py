@@ -1,0 +1,1 @@
+"""Environments: wrappers over ALE's games."""

@@ -1,0 +1,1 @@
+"""What is learnt from a batch: targets and objectives, as pure functions of tensors."""

@@ -1,0 +1,1 @@
+"""Networks: features extractors and the policies that put Q-values on top of them."""

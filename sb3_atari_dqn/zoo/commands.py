@@ -1,0 +1,98 @@
+"""``python -m sb3_atari_dqn <command>``: RL Zoo's commands with our algorithms registered, and our own."""
+
+import argparse
+import importlib.util
+import runpy
+import sys
+from pathlib import Path
+
+import optuna
+
+from sb3_atari_dqn.zoo.evaluate import evaluate
+from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.register import register
+
+#: RL Zoo's scripts
+ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "benchmark", "push_to_hub", "load_from_hub")
+
+_USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
+
+commands of RL Zoo, with dqn_custom among its algorithms; all their arguments are handed on:
+  {", ".join(ZOO_COMMANDS)}
+    train --best-trial    train with the best trial of --storage and --study-name
+
+commands of this package:
+  evaluate                play whole games with a trained model and print the scores
+  presets                 list the configurations that --conf-file takes by name
+
+Add --help behind a command for its arguments."""
+
+_SHADOWED = (
+    "note: {origin} hides the module of the same name through which RL Zoo finds our algorithms. This command works; "
+    "for `python -m rl_zoo3.train --algo dqn_custom`, add to that file: from sb3_atari_dqn.zoo import register; register()"
+)
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if command in ("-h", "--help"):
+        print(_USAGE)
+    elif command == "evaluate":
+        register()
+        evaluate(arguments)
+    elif command == "presets":
+        for name, path in presets().items():
+            print(f"{name:24} {path}")
+    elif command in ZOO_COMMANDS:
+        register()
+        _warn_if_shadowed()
+        _run_in_zoo(command, arguments)
+    else:
+        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, 'evaluate', 'presets'))}")
+
+
+def _warn_if_shadowed() -> None:
+    spec = importlib.util.find_spec("custom_envs")
+    if spec is not None and spec.origin and "sb3_atari_dqn" not in Path(spec.origin).read_text(encoding="utf-8"):
+        print(_SHADOWED.format(origin=spec.origin), file=sys.stderr)
+
+
+def _run_in_zoo(command: str, arguments: list[str]) -> None:
+    if command == "train" and "--best-trial" in arguments:
+        arguments = _best_trial_by_number(arguments)
+    sys.argv = [f"rl_zoo3.{command}", *arguments]
+    runpy.run_module(f"rl_zoo3.{command}", run_name="__main__", alter_sys=True)
+
+
+def _best_trial_by_number(arguments: list[str]) -> list[str]:
+    """
+    :param arguments: with ``--best-trial``
+    :return: the same with ``--trial-id`` and the number of the study's best trial
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_atari_dqn train", allow_abbrev=False)
+    parser.add_argument("--best-trial", action="store_true", required=True)
+    parser.add_argument("--storage", required=True)
+    parser.add_argument("--study-name", required=True)
+    study, others = parser.parse_known_args(arguments)
+    try:
+        best = open_study(study.storage, study.study_name).best_trial
+    except KeyError:
+        parser.error(f"--study-name {study.study_name!r} is not in --storage {study.storage!r}")
+    except ValueError:
+        parser.error(f"no trial of study {study.study_name!r} was completed, so none is the best")
+    print(f"RL Zoo cannot load the best trial of a study by itself; it is trial {best.number}, with value {best.value}")
+    return [*others, "--storage", study.storage, "--study-name", study.study_name, "--trial-id", str(best.number)]
+
+
+def open_study(storage: str, study_name: str) -> optuna.Study:
+    """
+    :param storage: as RL Zoo's ``--storage``: a database's address, or a journal file that ends in ``.log``
+    :param study_name: name of the study
+    :return: the study
+    :raises KeyError: if it is not there
+    """
+    if storage.endswith(".log"):
+        backend = optuna.storages.journal.JournalFileBackend(storage)
+        return optuna.load_study(study_name=study_name, storage=optuna.storages.JournalStorage(backend))
+    return optuna.load_study(study_name=study_name, storage=storage)

@@ -1,0 +1,10 @@
+"""Installed as the top-level module ``custom_envs``, which RL Zoo imports before it reads ``--algo``."""
+
+import warnings
+
+try:
+    from sb3_atari_dqn.zoo import register
+except ImportError as error:  # RL Zoo would swallow it
+    warnings.warn(f"dqn_custom is missing in RL Zoo, because sb3_atari_dqn cannot be imported: {error!r}", stacklevel=2)
+else:
+    register()

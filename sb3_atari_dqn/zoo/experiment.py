@@ -1,0 +1,153 @@
+"""What RL Zoo's ``ExperimentManager`` does differently for our algorithms.
+
+RL Zoo is written for a fixed set of algorithms: it passes unknown keys on until a constructor fails, behind the log
+folder and the environments; it replaces ``policy_kwargs`` by what a trial sampled; it cannot load trial 0; and a trial
+that runs out of memory ends the study. Three of its methods are wrapped here, for our algorithms alone.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+from pprint import pprint
+from typing import Any
+
+import optuna
+import rl_zoo3.exp_manager
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_class_by_name
+
+from sb3_atari_dqn.networks.extractors import resolve_extractor
+from sb3_atari_dqn.zoo.presets import find_config
+from sb3_atari_dqn.zoo.register import ALGORITHMS
+from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
+
+#: what a configuration can hold besides the algorithm's arguments: RL Zoo takes these out
+ZOO_KEYS = {
+    "callback",
+    "env_kwargs",
+    "env_wrapper",
+    "frame_stack",
+    "monitor_kwargs",
+    "n_envs",
+    "n_timesteps",
+    "normalize",
+    "vec_env_wrapper",
+}
+
+#: how allocators say that memory is exhausted, where they have no exception of their own
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def extend(manager_class: type[ExperimentManager]) -> None:
+    """
+    Wrap the methods of ``manager_class``, in place and once.
+
+    :param manager_class: RL Zoo's
+    """
+    for wrapper in (read_hyperparameters, objective, hyperparameters_optimization):
+        original = getattr(manager_class, wrapper.__name__)
+        if not hasattr(original, "__wrapped__"):
+            setattr(manager_class, wrapper.__name__, _for_our_algorithms(wrapper, original))
+
+
+def _for_our_algorithms(wrapper: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def method(self: ExperimentManager, *args: Any) -> Any:
+        if self.algo not in ALGORITHMS:
+            return original(self, *args)
+        return wrapper(self, functools.partial(original, self), *args)
+
+    return method
+
+
+def read_hyperparameters(
+    manager: ExperimentManager, original: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Find the configuration by name too, load any trial of a study, and check it all before anything is made.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :return: hyperparameters, and a copy of them to save
+    :raises ValueError: for a preset, a trial or a value that is not allowed
+    :raises TypeError: for a key that does not exist, naming the nearest one
+    """
+    manager.config = find_config(manager.config)
+    trial_id, manager.trial_id = manager.trial_id, None
+    hyperparams, _ = original()
+    if trial_id is not None:
+        if isinstance(hyperparams.get("policy_kwargs"), str):
+            hyperparams["policy_kwargs"] = eval(hyperparams["policy_kwargs"], vars(rl_zoo3.exp_manager))  # as RL Zoo does
+        hyperparams = lay_over(hyperparams, _load_trial(manager, trial_id)) | (manager.custom_hyperparams or {})
+        print(f"Hyperparameters of trial {trial_id}:")
+        pprint(hyperparams)
+    check_hyperparams(manager.algo, hyperparams)
+    return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+
+def _load_trial(manager: ExperimentManager, trial_id: int) -> dict[str, Any]:
+    if not manager.storage or not manager.study_name:
+        raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
+    try:
+        return manager.load_trial(manager.storage, manager.study_name, trial_id)
+    except KeyError:
+        raise ValueError(f"--study-name {manager.study_name!r} is not in --storage {manager.storage!r}") from None
+    except IndexError:
+        raise ValueError(f"--trial-id {trial_id} is not in study {manager.study_name!r}") from None
+
+
+def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
+    """
+    :param algo: one of ``ALGORITHMS``
+    :param hyperparams: what a configuration holds for one environment
+    :raises ValueError: for a value that is not allowed
+    :raises TypeError: for a key that does not exist, naming the nearest one
+    """
+    algorithm = ALGORITHMS[algo]
+    algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
+    algorithm.check_values(hyperparams)
+    policy_kwargs = hyperparams.get("policy_kwargs")
+    if isinstance(policy_kwargs, dict):
+        resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    env_wrappers = hyperparams.get("env_wrapper") or []
+    for env_wrapper in env_wrappers if isinstance(env_wrappers, list) else [env_wrappers]:
+        for name, kwargs in env_wrapper.items() if isinstance(env_wrapper, dict) else ():
+            check = getattr(get_class_by_name(name), "check_values", None)
+            if check is not None:
+                check(**(kwargs or {}))
+
+
+def objective(manager: ExperimentManager, original: Callable[[optuna.Trial], float], trial: optuna.Trial) -> float:
+    """
+    Run a trial with the preset at hand for the sampler; prune it if it runs out of memory.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param trial: the trial
+    :return: its mean score
+    """
+    token = preset_of_trial.set(manager._hyperparams)
+    try:
+        return original(trial)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            raise
+        print(f"Trial {trial.number} ran out of memory and is pruned: {error}")
+        raise optuna.TrialPruned(str(error)) from error
+    finally:
+        preset_of_trial.reset(token)
+
+
+def hyperparameters_optimization(manager: ExperimentManager, original: Callable[[], None]) -> None:
+    """
+    Run the study; say so if no trial of it was completed, where RL Zoo fails for want of a best one.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    """
+    try:
+        original()
+    except ValueError as error:
+        if "No trials are completed" not in str(error):
+            raise
+        print("All trials of the study were pruned: there is no best one, and no report")

@@ -1,0 +1,41 @@
+"""Configurations that come with the package, found by name from any folder."""
+
+import importlib.util
+from pathlib import Path
+
+
+def _folder() -> Path:
+    """Where the YAML files are: inside an installed package, beside it in an editable installation."""
+    package = Path(__file__).parents[1]
+    installed = package / "hyperparams"
+    return installed if installed.is_dir() else package.parent / "hyperparams"
+
+
+def presets() -> dict[str, Path]:
+    """
+    :return: path of each configuration, by the name that ``--conf-file`` takes
+    """
+    return {path.stem: path for path in sorted(_folder().glob("*.yml"))}
+
+
+def find_config(config: str) -> str:
+    """
+    :param config: what somebody gave as ``--conf-file``: a path, the name of a preset, or a Python module
+    :return: a path or a module that RL Zoo can read
+    :raises ValueError: if it is none of these, listing the presets
+    """
+    if Path(config).is_file():
+        return config
+    known = presets()
+    if config in known:
+        return str(known[config])
+    if not config.endswith((".yml", ".yaml", ".py")) and _is_module(config):
+        return config
+    raise ValueError(f"--conf-file {config!r} is neither a file nor a preset; the presets are {', '.join(known)}")
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,107 @@
+"""Optuna's search space: what matters for DQN on Atari, in ranges that hold what has been published.
+
+A trial's parameters are plain numbers and names. ``suggest`` draws them and ``convert`` makes hyperparameters of them:
+while tuning, and again when a trial is trained anew. The space is the same for every trial of a study, as the
+multivariate sampler wants it.
+"""
+
+import copy
+from contextvars import ContextVar
+from typing import Any
+
+import optuna
+
+#: the preset's hyperparameters while a trial runs; sampled values are laid over them
+preset_of_trial: ContextVar[dict[str, Any]] = ContextVar("preset_of_trial")
+
+#: networks for Atari's stacked frames that a trial can choose from. TutorialCNN has 38 million parameters and belongs
+#: to the motion tracer: a preset that uses it, or a network of your own, keeps it.
+NETWORKS = ("NipsCNN", "NatureCNN")
+
+
+def suggest(trial: optuna.Trial, preset: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param trial: draws the parameters
+    :param preset: hyperparameters that the sampled ones are laid over
+    :return: the trial's parameters
+    """
+    # Adam: Dopamine 6.25e-5, RL Zoo 1e-4, Nature 2.5e-4 (RMSProp)
+    trial.suggest_float("learning_rate", 2e-5, 1e-3, log=True)
+    # 32 everywhere until Beyond The Rainbow's 256; larger ones pay only with several environments
+    trial.suggest_categorical("batch_size", [32, 64, 128])
+    # tutorial 16: 0.03; Nature: 0.01; Beyond The Rainbow: 0.003
+    trial.suggest_float("one_minus_gamma", 0.003, 0.05, log=True)
+    # agent steps per update; Nature: 4
+    trial.suggest_categorical("train_freq", [1, 2, 4, 8])
+    # shares of the run; Nature: 2 % (of 50 million frames), RL Zoo: 10 %
+    trial.suggest_float("exploration_fraction", 0.01, 0.5, log=True)
+    # RL Zoo 0.01, Nature 0.1
+    trial.suggest_float("exploration_final_eps", 0.005, 0.2, log=True)
+    trial.suggest_categorical("loss", ["huber", "mse"])
+    # matters for huber only; raw rewards of tens and hundreds want more than Nature's 1
+    trial.suggest_float("huber_delta", 0.1, 10.0, log=True)
+    trial.suggest_categorical("clip_rewards", [True, False])
+    if preset.get("target_update_interval", 0) is not None:
+        # agent steps; RL Zoo 1,000, Nature 40,000; no target network stays none
+        trial.suggest_int("target_update_interval", 100, 40_000, log=True)
+    if _network_is_open(preset):
+        trial.suggest_categorical("features_extractor_class", NETWORKS)
+    return dict(trial.params)
+
+
+def _network_is_open(preset: dict[str, Any]) -> bool:
+    """Whether the preset learns from images with a network that the search may exchange."""
+    extractor = _policy_kwargs(preset).get("features_extractor_class", "NatureCNN")
+    return preset.get("policy") == "CnnPolicy" and getattr(extractor, "__name__", extractor) in NETWORKS
+
+
+def _policy_kwargs(preset: dict[str, Any]) -> dict[str, Any]:
+    return preset.get("policy_kwargs") or {}
+
+
+def convert(params: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param params: a trial's parameters
+    :return: hyperparameters to lay over a preset with ``lay_over``
+    """
+    hyperparams = dict(params)
+    hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
+    hyperparams["gradient_steps"] = 1
+    if hyperparams["loss"] == "mse":
+        hyperparams["huber_delta"] = 1.0
+    extractor = hyperparams.pop("features_extractor_class", None)
+    if extractor is not None:
+        hyperparams["policy_kwargs"] = {"features_extractor_class": extractor}
+    return hyperparams
+
+
+def lay_over(preset: dict[str, Any], hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param preset: hyperparameters
+    :param hyperparams: changes to them
+    :return: all of them; ``policy_kwargs`` of both are merged, so that what the preset has there and the changes do not
+        mention survives
+    """
+    merged = {**preset, **hyperparams}
+    if "policy_kwargs" in hyperparams:
+        merged["policy_kwargs"] = {**_policy_kwargs(preset), **hyperparams["policy_kwargs"]}
+    return copy.deepcopy(merged)
+
+
+def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """
+    What RL Zoo calls for each trial; its arguments but the first do not matter for DQN.
+
+    :param trial: draws the parameters
+    :param n_actions: not used
+    :param n_envs: not used
+    :param additional_args: not used
+    :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
+    """
+    preset = preset_of_trial.get(None)
+    if preset is None:
+        raise RuntimeError(
+            "this program imported rl_zoo3.exp_manager before it could be extended for dqn_custom; "
+            "after that import, call: from sb3_atari_dqn.zoo import register; register()"
+        )
+    return lay_over(preset, convert(suggest(trial, preset)))
