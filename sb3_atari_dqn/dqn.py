@@ -78,7 +78,7 @@ class CustomDQN(DQN):
         **kwargs: Any,
     ) -> None:
         self.check_keywords(kwargs)
-        super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
+        super().__init__(policy, env, *args, **kwargs, _init_setup_model=False)  # type: ignore[misc]  # not among kwargs
         self.loss = loss
         self.huber_delta = huber_delta
         self.clip_rewards = clip_rewards
@@ -123,7 +123,7 @@ class CustomDQN(DQN):
                 "or None for no target network"
             )
         epsilon = settings.get("eval_epsilon", 0.0)
-        if not isinstance(epsilon, Real) or not 0 <= epsilon <= 1:
+        if not isinstance(epsilon, Real) or not 0 <= float(epsilon) <= 1:
             raise ValueError(f"eval_epsilon={epsilon!r} must be a number in [0, 1]")
         clip_rewards = settings.get("clip_rewards", False)
         if not isinstance(clip_rewards, bool | np.bool_):

@@ -128,7 +128,7 @@ class MotionTracer(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         """
         :return: image and trace, uint8 (height, width, 2)
         """
-        state = np.empty(self.observation_space.shape, dtype=np.uint8)  # type: ignore[arg-type]  # a Box has a shape
+        state = np.empty((*self._image.shape, 2), dtype=np.uint8)
         state[..., 0] = self._image
         state[..., 1] = self._trace
         return state

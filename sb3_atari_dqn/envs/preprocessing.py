@@ -45,7 +45,7 @@ class MotionTracerAtariWrapper(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         env = MotionTracer(env, **tracer)
         if terminal_on_life_loss:
             env = EpisodicLifeEnv(env)
-        if "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[attr-defined]  # ALE's environments have it
+        if "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[union-attr]  # ALE's environments have it
             env = FireResetEnv(env)
         super().__init__(env)
 

@@ -8,6 +8,7 @@ Mnih et al. 2015 (``NatureCNN``, which is Stable-Baselines3's); Hvass Pedersen 2
 (``TutorialCNN``).
 """
 
+import itertools
 from typing import Any
 
 import torch as th
@@ -98,7 +99,7 @@ class TutorialCNN(BaseFeaturesExtractor):
         self.cnn = nn.Sequential(*layers, nn.Flatten())
         units = [_flat_size(self.cnn, observation_space), 1024, 1024, 1024, features_dim]
         self.linear = nn.Sequential(
-            *(layer for n_in, n_out in zip(units[:-1], units[1:], strict=True) for layer in (nn.Linear(n_in, n_out), nn.ReLU()))
+            *(layer for n_in, n_out in itertools.pairwise(units) for layer in (nn.Linear(n_in, n_out), nn.ReLU()))
         )
         self.apply(self.init_weights)
 
@@ -107,6 +108,7 @@ class TutorialCNN(BaseFeaturesExtractor):
         """Draw the tutorial's initial weights for a layer, in place; the policy calls it for the output layer too."""
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:

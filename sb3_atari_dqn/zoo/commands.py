@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.presets import presets
@@ -93,6 +95,5 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
     :raises KeyError: if it is not there
     """
     if storage.endswith(".log"):
-        backend = optuna.storages.journal.JournalFileBackend(storage)
-        return optuna.load_study(study_name=study_name, storage=optuna.storages.JournalStorage(backend))
+        return optuna.load_study(study_name=study_name, storage=JournalStorage(JournalFileBackend(storage)))
     return optuna.load_study(study_name=study_name, storage=storage)

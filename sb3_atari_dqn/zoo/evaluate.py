@@ -26,7 +26,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--episodes", type=int, default=30, help="whole games to play (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of games and epsilon (default: %(default)s)")
     parser.add_argument("--load-best", action="store_true", help="the best model of the run's evaluations, not the last one")
-    parser.add_argument("--deterministic", action="store_true", help="always the best action; otherwise eval_epsilon is random")
+    parser.add_argument("--deterministic", action="store_true", help="always the best action, never a random one")
     args = parser.parse_args(arguments)
 
     args_files = sorted(args.run.glob("*/args.yml"))
@@ -77,7 +77,9 @@ def play(
         def show(variables: dict[str, Any], _: dict[str, Any]) -> None:
             bar.update(len(variables["episode_rewards"]) - bar.n)
 
-        scores, _ = evaluate_policy(model, env, n_episodes, deterministic, callback=show, return_episode_rewards=True)
+        scores = np.array(
+            evaluate_policy(model, env, n_episodes, deterministic, callback=show, return_episode_rewards=True)[0]
+        )
         bar.update(len(scores) - bar.n)
     env.close()
-    return np.array(scores)
+    return scores

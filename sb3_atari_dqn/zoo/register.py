@@ -37,8 +37,9 @@ def _register() -> None:
     from sb3_atari_dqn.zoo.search_space import convert, sample
 
     ALGOS.update(ALGORITHMS)
-    HYPERPARAMS_SAMPLER.update(dict.fromkeys(ALGORITHMS, sample))
-    HYPERPARAMS_CONVERTER.update(dict.fromkeys(ALGORITHMS, convert))
+    for name in ALGORITHMS:
+        HYPERPARAMS_SAMPLER[name] = sample
+        HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]  # differs in the parameter's name only
 
     # Where a script imports exp_manager first (record_video), it is in the middle of being imported now
     manager_module = sys.modules.get("rl_zoo3.exp_manager")

@@ -1,0 +1,301 @@
+"""``CustomDQN`` beside Stable-Baselines3's DQN, and what it does beyond it."""
+
+import csv
+import resource
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_atari_dqn import CustomDQN
+from tests.conftest import MakeAtari
+
+CARTPOLE = {"learning_starts": 100, "train_freq": 1, "target_update_interval": 50, "buffer_size": 1000, "seed": 3}
+
+
+def weights_and_optimizer(model: DQN) -> dict[str, th.Tensor]:
+    state = {f"policy.{key}": value for key, value in model.policy.state_dict().items()}
+    for index, moments in model.policy.optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+    return state
+
+
+def assert_same(model: DQN, other: DQN) -> None:
+    state, other_state = weights_and_optimizer(model), weights_and_optimizer(other)
+    assert state.keys() == other_state.keys()
+    for key, value in state.items():
+        assert th.equal(value, other_state[key]), key
+
+
+@pytest.mark.parametrize("kwargs", [{"batch_size": 32}, {"batch_size": 30}, {"n_steps": 3}, {"exploration_final_eps": 0.0}])
+def test_trains_bit_for_bit_as_sb3_on_vectors(kwargs: dict[str, Any]) -> None:
+    models = [
+        algorithm("MlpPolicy", "CartPole-v1", **CARTPOLE, **kwargs).learn(700)  # type: ignore[arg-type]
+        for algorithm in (DQN, CustomDQN)
+    ]
+    assert models[0]._n_updates == models[1]._n_updates == 600
+    assert_same(*models)
+
+
+def test_trains_bit_for_bit_as_sb3_on_images(make_atari: MakeAtari) -> None:
+    models = [
+        algorithm(
+            "CnnPolicy",
+            make_atari(),
+            learning_starts=100,
+            train_freq=1,
+            target_update_interval=60,
+            buffer_size=1000,
+            exploration_fraction=0.5,
+            seed=3,
+        ).learn(400)
+        for algorithm in (DQN, CustomDQN)
+    ]
+    assert models[0]._n_updates == models[1]._n_updates == 300
+    assert_same(*models)
+
+
+def test_seeds_decide() -> None:
+    def train(seed: int) -> CustomDQN:
+        return CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, "seed": seed}).learn(300)  # type: ignore[arg-type]
+
+    first, again, other = train(1), train(1), train(2)
+    assert_same(first, again)
+    assert not th.equal(first.q_net.q_net[0].weight, other.q_net.q_net[0].weight)
+
+
+@pytest.mark.parametrize("changed", [{"loss": "mse"}, {"huber_delta": 0.1}, {"target_update_interval": None}])
+def test_options_change_what_is_learnt(changed: dict[str, Any]) -> None:
+    plain, other = (
+        CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, **kwargs}).learn(300)  # type: ignore[arg-type]
+        for kwargs in ({}, changed)
+    )
+    assert other._n_updates == 200
+    assert not th.equal(plain.q_net.q_net[0].weight, other.q_net.q_net[0].weight)
+
+
+def test_without_target_network_bootstraps_from_itself() -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", learning_starts=10, target_update_interval=None, buffer_size=100)
+    before = {key: value.clone() for key, value in model.q_net.state_dict().items()}
+    model.learn(50)
+    assert model.q_net_target is model.q_net
+    assert model.learner.q_net_target is model.q_net
+    assert model._n_updates > 0
+    assert any(not th.equal(value, before[key]) for key, value in model.q_net.state_dict().items())
+    assert all(value.abs().sum() > 0 for key, value in model.q_net.state_dict().items() if "weight" in key)
+
+
+def test_target_network_is_copied_every_interval() -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, "target_update_interval": 150})  # type: ignore[arg-type]
+    model.learn(149)
+    assert not th.equal(model.q_net.q_net[0].weight, model.q_net_target.q_net[0].weight)
+    copied = model.q_net.q_net[0].weight.clone()
+    model.learn(1, reset_num_timesteps=False)
+    # the copy is made right after the step, before the update that follows it
+    assert th.equal(model.q_net_target.q_net[0].weight, copied)
+
+
+class OneReward(gym.Env):
+    """One-step episodes of images, each with the same reward."""
+
+    observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, reward: float) -> None:
+        self.reward = reward
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 256, (1, 36, 36), dtype=np.uint8), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self.np_random.integers(0, 256, (1, 36, 36), dtype=np.uint8), self.reward, True, False, {}
+
+
+@pytest.mark.parametrize(("clip", "value"), [(True, -1.0), (False, -3.0)])
+def test_clipping_changes_what_is_learnt_not_what_is_reported(clip: bool, value: float) -> None:
+    env = Monitor(OneReward(-3.0))
+    model = CustomDQN(
+        "CnnPolicy", env, clip_rewards=clip, learning_starts=20, train_freq=1, buffer_size=300, learning_rate=1e-3, seed=0
+    )
+    model.learn(300)
+    q_values = model.q_net(model.policy.obs_to_tensor(env.reset(seed=1)[0])[0])
+    assert q_values.mean().item() == pytest.approx(value, abs=0.3)
+    assert {episode["r"] for episode in model.ep_info_buffer or ()} == {-3.0}
+    assert model.replay_buffer is not None
+    assert set(model.replay_buffer.rewards[:300].ravel()) == {-3.0}
+    assert evaluate_policy(model, env, 2)[0] == -3.0
+
+
+def test_epsilon_is_drawn_for_each_environment() -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1, seed=0, eval_epsilon=0.5)
+    observations = np.tile(np.array([0.1, 0.2, 0.1, 0.2], dtype=np.float32), (50_000, 1))
+    greedy = model.predict(observations[:1], deterministic=True)[0][0]
+    actions = model.predict(observations, deterministic=False)[0]
+    assert actions.shape == (50_000,)
+    # half of them explore, half of those find the greedy action by chance: 75 %, standard deviation 0.2 %
+    assert np.mean(actions == greedy) == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize(("eval_epsilon", "rate"), [(0.0, 0.0), (1.0, 1.0)])
+def test_playing_does_not_depend_on_exploration(eval_epsilon: float, rate: float) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1, seed=0, eval_epsilon=eval_epsilon)
+    model.exploration_rate = 1 - rate
+    observation = np.array([0.1, 0.2, 0.1, 0.2], dtype=np.float32)
+    greedy = model.predict(observation, deterministic=True)[0]
+    assert greedy.shape == ()
+    others = [model.predict(observation)[0] != greedy for _ in range(1000)]
+    assert np.mean(others) == pytest.approx(rate / 2, abs=0.06)
+    assert {int(model.predict(observation, deterministic=True)[0]) for _ in range(50)} == {int(greedy)}
+
+
+def test_logs_q_values_and_sb3s_keys(tmp_path: Path) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, "learning_starts": 10})  # type: ignore[arg-type]
+    model.set_logger(configure(str(tmp_path), ["csv", "tensorboard"]))
+    seen: list[th.Tensor] = []
+    update = model.learner.update
+
+    def spy(batch: Any) -> th.Tensor:
+        with th.no_grad():
+            seen.append(model.q_net(batch.observations))
+        return update(batch)
+
+    model.learner.update = spy  # type: ignore[method-assign]
+    model.learn(100, log_interval=None)  # type: ignore[arg-type]
+    model.dump_logs()
+    row = list(csv.DictReader((tmp_path / "progress.csv").open()))[-1]
+    q_values = th.cat(seen).double()
+    assert len(q_values) == 90 * 32
+    assert float(row["train/q_values_mean"]) == pytest.approx(q_values.mean().item(), rel=1e-4)
+    assert float(row["train/q_values_std"]) == pytest.approx(q_values.std(correction=0).item(), rel=1e-3)
+    assert float(row["train/q_values_min"]) == pytest.approx(q_values.min().item(), rel=1e-5)
+    assert float(row["train/q_values_max"]) == pytest.approx(q_values.max().item(), rel=1e-5)
+    for key in ("train/loss", "train/learning_rate", "train/n_updates", "rollout/exploration_rate", "rollout/ep_rew_mean"):
+        assert row[key] != "", key
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_loading_to_play_allocates_no_replay_memory(make_atari: MakeAtari, tmp_path: Path) -> None:
+    env = make_atari()
+    model = CustomDQN("CnnPolicy", env, buffer_size=100, seed=0)
+    # 56 TB, which no machine grants: whoever allocates them fails
+    model.buffer_size = 10**9
+    model.save(tmp_path / "model")
+    for loaded in (CustomDQN.load(tmp_path / "model"), CustomDQN.load(tmp_path / "model", env=env)):
+        assert loaded.replay_buffer is None
+        assert loaded.buffer_size == 10**9
+        observation = env.reset()
+        assert loaded.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+    with pytest.raises((MemoryError, ValueError)):
+        loaded.learn(1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 20e6  # kilobytes
+
+
+def test_save_load_go_on(tmp_path: Path) -> None:
+    settings = {"loss": "mse", "clip_rewards": True, "target_update_interval": None, "eval_epsilon": 0.2}
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, **settings})  # type: ignore[arg-type]
+    model.learn(150)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "memory")
+    loaded = CustomDQN.load(tmp_path / "model", env=DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    assert_same(model, loaded)
+    assert {key: getattr(loaded, key) for key in settings} == settings
+    loaded.load_replay_buffer(tmp_path / "memory")
+    assert loaded.replay_buffer is not None
+    assert loaded.replay_buffer.pos == 150
+    loaded.learn(50, reset_num_timesteps=False)
+    loaded.learn(50, reset_num_timesteps=False)
+    assert (loaded.num_timesteps, loaded._n_updates) == (250, 150)
+
+
+def test_reward_clipping_follows_the_model_not_the_saved_memory(tmp_path: Path) -> None:
+    env = OneReward(-3.0)
+    clipped, raw = (CustomDQN("CnnPolicy", env, clip_rewards=clip, buffer_size=10, seed=0) for clip in (True, False))
+    clipped.learn(10)
+    clipped.save_replay_buffer(tmp_path / "memory")
+    raw.load_replay_buffer(tmp_path / "memory")
+    assert clipped.replay_buffer is not None
+    assert raw.replay_buffer is not None
+    assert set(clipped.replay_buffer.sample(5).rewards.ravel().tolist()) == {-1.0}
+    assert set(raw.replay_buffer.sample(5).rewards.ravel().tolist()) == {-3.0}
+
+
+def test_trains_with_several_environments_and_callbacks(make_atari: MakeAtari, tmp_path: Path) -> None:
+    class Count(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+    count = Count()
+    evaluation = EvalCallback(DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))]), n_eval_episodes=1, eval_freq=20)
+    model = CustomDQN("MlpPolicy", DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3), learning_starts=30, buffer_size=90)
+    model.learn(120, callback=[count, evaluation])
+    assert (count.n_calls, model.num_timesteps) == (40, 120)
+    assert model._n_updates > 0
+    assert evaluation.best_mean_reward > 0
+    model.set_env(DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3))
+    model.learn(30)
+
+
+def test_hindsight_replay_works() -> None:
+    env = BitFlippingEnv(n_bits=4)
+    model = CustomDQN("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=20, buffer_size=100)
+    assert model.learn(60)._n_updates > 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"loss": "hubber"}, "loss='hubber' is not known; choose one of 'huber', 'mse'"),
+        ({"huber_delta": 0}, "huber_delta=0 must be a finite number above 0"),
+        ({"huber_delta": "1"}, "huber_delta='1' must be"),
+        ({"loss": "mse", "huber_delta": 2.0}, "huber_delta=2.0 has no effect"),
+        ({"target_update_interval": 0}, "target_update_interval=0 must be a whole number"),
+        ({"target_update_interval": 0.5}, "target_update_interval=0.5 must be a whole number"),
+        ({"eval_epsilon": 1.1}, r"eval_epsilon=1.1 must be a number in \[0, 1\]"),
+        ({"eval_epsilon": -0.1}, "eval_epsilon=-0.1 must be"),
+        ({"clip_rewards": "yes"}, "clip_rewards='yes' must be True or False"),
+        ({"policy_kwargs": {"features_extractor_class": "NatureCMM"}}, "NatureCMM.*NipsCNN, NatureCNN, TutorialCNN"),
+    ],
+)
+def test_refuses_bad_values(kwargs: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1, **kwargs)
+    good = CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1)
+    good.save(tmp_path / "model")
+    if "policy_kwargs" not in kwargs:
+        with pytest.raises(ValueError, match=message):
+            CustomDQN.load(tmp_path / "model", **kwargs)
+
+
+def test_refuses_misspelt_arguments(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="CustomDQN has no argument 'learning_rat'; did you mean 'learning_rate'"):
+        CustomDQN("MlpPolicy", "CartPole-v1", learning_rat=1e-3)
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1).save(tmp_path / "model")
+    with pytest.raises(TypeError, match="'eval_eps'; did you mean 'eval_epsilon'"):
+        CustomDQN.load(tmp_path / "model", eval_eps=0.1)
+
+
+def test_refuses_a_model_of_another_observation_size(make_atari: MakeAtari, tmp_path: Path) -> None:
+    CustomDQN("CnnPolicy", make_atari(screen_size=84), buffer_size=1).save(tmp_path / "model")
+    other = make_atari(screen_size=42)
+    with pytest.raises(ValueError, match=r"4, 84, 84.*4, 42, 42"):
+        CustomDQN.load(tmp_path / "model", env=other)
+    with pytest.raises(ValueError, match="Unexpected observation shape"):
+        CustomDQN.load(tmp_path / "model").predict(other.reset())
+
+
+def test_warns_where_environments_outrun_the_target_interval() -> None:
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
+    with pytest.warns(UserWarning, match="copied every 3 agent steps"):
+        CustomDQN("MlpPolicy", env, target_update_interval=2, buffer_size=10)
