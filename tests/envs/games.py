@@ -1,0 +1,3 @@
+"""Games that tests play."""
+
+GAMES = ("Pong", "Breakout", "SpaceInvaders", "Seaquest")

@@ -1,0 +1,64 @@
+"""One update, followed by hand on a network of one weight per action."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch as th
+from torch import nn
+
+from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.objectives import make_objective
+
+
+def linear(weights: list[float]) -> nn.Linear:
+    layer = nn.Linear(1, len(weights), bias=False)
+    with th.no_grad():
+        layer.weight.copy_(th.tensor(weights)[:, None])
+    return layer
+
+
+BATCH = SimpleNamespace(
+    observations=th.tensor([[1.0], [2.0]]),
+    actions=th.tensor([[0], [1]]),
+    rewards=th.tensor([[1.0], [-1.0]]),
+    discounts=th.tensor([[0.5], [0.0]]),
+    next_observations=th.tensor([[2.0], [1.0]]),
+)
+
+
+@pytest.mark.parametrize(
+    ("loss", "max_grad_norm", "weights"),
+    [
+        # Q(s, a) = 1 and 4; the target network gives 2 * max(3, 1) = 6, so targets are 1 + 0.5 * 6 = 4 and -1.
+        # Errors -3 and 5; mse: gradients of the weights (2 * -3 * 1) / 2 = -3 and (2 * 5 * 2) / 2 = 10
+        ("mse", 1e9, [1.3, 1.0]),
+        # huber: errors clipped to -1 and 1: -0.5 and 1
+        ("huber", 1e9, [1.05, 1.9]),
+        # the norm of (-0.5, 1) is sqrt(1.25); a tenth of it is allowed
+        ("huber", math.sqrt(1.25) / 10, [1.005, 1.99]),
+    ],
+)
+def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
+    q_net, q_net_target = linear([1.0, 2.0]), linear([3.0, 1.0])
+    learner = Learner(q_net, q_net_target, th.optim.SGD(q_net.parameters(), lr=0.1), make_objective(loss, 1.0), max_grad_norm)
+    reported = learner.update(BATCH)
+    assert q_net.weight[:, 0].tolist() == pytest.approx(weights, rel=1e-5)
+    assert q_net_target.weight[:, 0].tolist() == [3.0, 1.0]
+    # all Q-values: 1, 2 and 2, 4
+    mean_loss = {"mse": (9 + 25) / 2, "huber": (2.5 + 4.5) / 2}[loss]
+    assert reported.tolist() == pytest.approx([mean_loss, 2.25, 1.0, 4.0, 1.1875])
+    assert not reported.requires_grad
+
+
+def test_report_summarises_all_updates_once() -> None:
+    report = UpdateReport()
+    assert report.read() == {}
+    # two batches of Q-values: 1, 3 and 5, 9
+    report.add(th.tensor([0.5, 2.0, 1.0, 3.0, 1.0]))
+    report.add(th.tensor([1.5, 7.0, 5.0, 9.0, 4.0]))
+    summary = report.read()
+    assert summary == pytest.approx(
+        {"loss": 1.0, "q_values_mean": 4.5, "q_values_min": 1.0, "q_values_max": 9.0, "q_values_std": math.sqrt(8.75)}
+    )
+    assert report.read() == {}

@@ -1,0 +1,51 @@
+"""Policies: extractors by name, and hidden layers only where they are asked for."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from torch import nn
+
+from sb3_atari_dqn import CustomDQN, NatureCNN, NipsCNN
+from tests.networks.test_extractors import Images
+
+
+class OwnNatureCNN(NatureCNN):
+    """SB3 would put two hidden layers behind it: it is not exactly NatureCNN."""
+
+
+def hidden_layers(policy: str, env: gym.Env, **policy_kwargs: Any) -> list[int]:
+    model = CustomDQN(policy, env, buffer_size=1, policy_kwargs=policy_kwargs)
+    return [layer.out_features for layer in model.q_net.q_net if isinstance(layer, nn.Linear)][:-1]
+
+
+@pytest.mark.parametrize("extractor", ["NipsCNN", "NatureCNN", "TutorialCNN", NipsCNN, OwnNatureCNN])
+def test_nothing_is_added_behind_an_image_network(extractor: str | type[BaseFeaturesExtractor]) -> None:
+    images = Images((1, 42, 42))
+    assert hidden_layers("CnnPolicy", images, features_extractor_class=extractor) == []
+    assert hidden_layers("MlpPolicy", images, features_extractor_class=extractor) == []
+    assert hidden_layers("CnnPolicy", images, features_extractor_class=extractor, net_arch=[32]) == [32]
+
+
+def test_vectors_and_dictionaries_keep_sb3s_layers() -> None:
+    class Both(Images):
+        def __init__(self) -> None:
+            super().__init__((1, 42, 42))
+            self.observation_space = spaces.Dict(
+                {"image": self.observation_space, "vector": spaces.Box(-1, 1, (3,), np.float32)}
+            )
+
+    assert hidden_layers("MlpPolicy", gym.make("CartPole-v1")) == [64, 64]
+    assert hidden_layers("MlpPolicy", gym.make("CartPole-v1"), features_extractor_class=FlattenExtractor) == [64, 64]
+    assert hidden_layers("MultiInputPolicy", Both()) == [64, 64]
+
+
+def test_names_and_classes_are_the_same() -> None:
+    models = [
+        CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs={"features_extractor_class": extractor})
+        for extractor in ("NipsCNN", NipsCNN)
+    ]
+    assert type(models[0].q_net.features_extractor) is type(models[1].q_net.features_extractor) is NipsCNN
