@@ -64,9 +64,10 @@ def test_agrees_with_a_plain_implementation_over_a_full_game(game: str, height: 
     assert uncertain.mean() < 0.01
 
 
-@pytest.mark.parametrize(
-    ("n_inputs", "n_outputs"), [(210, 105), (160, 80), (210, 84), (250, 105), (160, 161), (5, 20), (7, 1)]
-)
+SIZES = [(210, 105), (160, 80), (210, 84), (250, 105), (160, 161), (5, 20), (7, 1)]
+
+
+@pytest.mark.parametrize(("n_inputs", "n_outputs"), SIZES)
 def test_filter_is_pillows(n_inputs: int, n_outputs: int) -> None:
     row = np.random.default_rng(0).uniform(0, 255, (1, n_inputs)).astype(np.float32)
     expected = np.asarray(Image.fromarray(row).resize((n_outputs, 1), Image.Resampling.BILINEAR))
@@ -126,7 +127,9 @@ def test_is_a_citizen_of_gymnasium_and_sb3() -> None:
     assert env.observation_space == spaces.Box(0, 255, (105, 80, 2), np.uint8)
     vec_env = VecTransposeImage(make_vec_env("Breakout-v0", 2, wrapper_class=MotionTracer))
     assert vec_env.observation_space.shape == (2, 105, 80)
-    assert vec_env.reset().shape == (2, 2, 105, 80)
+    observations = vec_env.reset()
+    assert isinstance(observations, np.ndarray)
+    assert observations.shape == (2, 2, 105, 80)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_refuses_bad_values(kwargs: dict[str, Any], message: str) -> None:
         MotionTracer(Flash(0), **kwargs)
 
 
-@pytest.mark.parametrize("env", [gym.make("CartPole-v1"), gym.make("ALE/Pong-v5", obs_type="grayscale")])
-def test_refuses_an_environment_without_rgb_frames(env: gym.Env) -> None:
+@pytest.mark.parametrize(("env_id", "kwargs"), [("CartPole-v1", {}), ("ALE/Pong-v5", {"obs_type": "grayscale"})])
+def test_refuses_an_environment_without_rgb_frames(env_id: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="MotionTracer needs RGB frames"):
-        MotionTracer(env)
+        MotionTracer(gym.make(env_id, **kwargs))

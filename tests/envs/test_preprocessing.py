@@ -7,11 +7,16 @@ import pytest
 from sb3_atari_dqn import MotionTracer, MotionTracerAtariWrapper
 
 
-def wrappers(env: gym.Env) -> list[str]:
-    names = []
+def layers(env: gym.Env) -> list[gym.Wrapper]:
+    found = []
     while isinstance(env, gym.Wrapper):
-        names.append(type(env).__name__)
+        found.append(env)
         env = env.env
+    return found
+
+
+def wrappers(env: gym.Env) -> list[str]:
+    names = [type(layer).__name__ for layer in layers(env)]
     return [name for name in names if name not in ("OrderEnforcing", "PassiveEnvChecker")]
 
 
@@ -64,7 +69,7 @@ def test_takes_the_maximum_of_two_frames_of_four() -> None:
     frames = [raw.step(action)[0] for action in [2] * 4 + [3] * 4]
     merged = np.maximum(frames[-2], frames[-1])
     env = MotionTracerAtariWrapper(gym.make("PongNoFrameskip-v4"), noop_max=0, terminal_on_life_loss=False)
-    tracer = next(layer for layer in [env.env, env.env.env] if isinstance(layer, MotionTracer))
+    tracer = next(layer for layer in layers(env) if isinstance(layer, MotionTracer))
     state = play(tracer, [2, 3])
     assert (state[..., 0] == tracer._grey_image(merged).astype(np.uint8)).all()
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from sb3_atari_dqn.replay.buffer import sample_batch, set_reward_clipping
+from sb3_atari_dqn.replay.buffer import Batch, sample_batch, set_reward_clipping
 
 VECTOR, ACTION = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Discrete(2)
 
@@ -19,15 +20,21 @@ def fill(buffer: ReplayBuffer, rewards: list[float], terminals: list[bool], time
         buffer.add(now, then, np.array([[0]]), np.array([reward]), done, info)
 
 
+def index_by_state(batch: Batch) -> dict[float, int]:
+    assert isinstance(batch.observations, th.Tensor)
+    return {state.item(): index for index, state in enumerate(batch.observations)}
+
+
 def test_discounts_carry_terminals_and_not_timeouts() -> None:
     buffer = ReplayBuffer(3, VECTOR, ACTION, "cpu")
     fill(buffer, [5.0, -7.0, 0.5], [False, True, False], [False, False, True])
     batch = sample_batch(buffer, 64, gamma=0.9)
-    by_state = {state.item(): index for index, state in enumerate(batch.observations)}
+    by_state = index_by_state(batch)
     assert len(by_state) == 3
     for state, reward, discount in ((0.0, 5.0, 0.9), (1.0, -7.0, 0.0), (2.0, 0.5, 0.9)):
         assert batch.rewards[by_state[state]].item() == reward
         assert batch.discounts[by_state[state]].item() == pytest.approx(discount)
+        assert isinstance(batch.next_observations, th.Tensor)
         assert batch.next_observations[by_state[state]].item() == state + 1
     assert batch.actions.dtype.is_floating_point is False
 
@@ -37,7 +44,7 @@ def test_clips_each_reward_before_n_steps_are_folded() -> None:
     fill(buffer, [10.0, -4.0, 0.0, 8.0], [False, False, False, True], [False] * 4)
     set_reward_clipping(buffer, True)
     batch = sample_batch(buffer, 64, gamma=0.5)
-    by_state = {state.item(): index for index, state in enumerate(batch.observations)}
+    by_state = index_by_state(batch)
     # 1 - 0.5 + 0; -1 + 0 + 0.25, up to the end
     assert batch.rewards[by_state[0.0]].item() == pytest.approx(0.5)
     assert batch.rewards[by_state[1.0]].item() == pytest.approx(-0.75)
@@ -46,7 +53,7 @@ def test_clips_each_reward_before_n_steps_are_folded() -> None:
     assert buffer.rewards.ravel().tolist() == [10.0, -4.0, 0.0, 8.0]
     set_reward_clipping(buffer, False)
     raw = sample_batch(buffer, 64, gamma=0.5)
-    by_state = {state.item(): index for index, state in enumerate(raw.observations)}
+    by_state = index_by_state(raw)
     assert raw.rewards[by_state[0.0]].item() == pytest.approx(8.0)
 
 
