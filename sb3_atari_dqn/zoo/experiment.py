@@ -1,25 +1,29 @@
 """What RL Zoo's ``ExperimentManager`` does differently for our algorithms.
 
 RL Zoo is written for a fixed set of algorithms: it passes unknown keys on until a constructor fails, behind the log
-folder and the environments; it replaces ``policy_kwargs`` by what a trial sampled; it cannot load trial 0; and a trial
-that runs out of memory ends the study. Three of its methods are wrapped here, for our algorithms alone.
+folder and the environments; it replaces ``policy_kwargs`` by what a trial sampled; it cannot load trial 0; a trial that
+runs out of memory ends the study; and a study leaves the empty folder of a run behind, which ``enjoy`` takes for the
+latest one. The methods concerned are wrapped here, for our algorithms alone.
 """
 
 import functools
+import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pprint import pprint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-import rl_zoo3.exp_manager
-from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_class_by_name
 
 from sb3_atari_dqn.networks.extractors import resolve_extractor
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
+
+if TYPE_CHECKING:  # it may be what is being imported while we are
+    from rl_zoo3.exp_manager import ExperimentManager
 
 #: what a configuration can hold besides the algorithm's arguments: RL Zoo takes these out
 ZOO_KEYS = {
@@ -38,13 +42,17 @@ ZOO_KEYS = {
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-def extend(manager_class: type[ExperimentManager]) -> None:
+#: what Optuna says when a best trial is wanted and none was completed, in memory and in a database
+_NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")
+
+
+def extend(manager_class: type["ExperimentManager"]) -> None:
     """
     Wrap the methods of ``manager_class``, in place and once.
 
     :param manager_class: RL Zoo's
     """
-    for wrapper in (read_hyperparameters, objective, hyperparameters_optimization):
+    for wrapper in (read_hyperparameters, create_log_folder, objective, hyperparameters_optimization):
         original = getattr(manager_class, wrapper.__name__)
         if not hasattr(original, "__wrapped__"):
             setattr(manager_class, wrapper.__name__, _for_our_algorithms(wrapper, original))
@@ -52,7 +60,7 @@ def extend(manager_class: type[ExperimentManager]) -> None:
 
 def _for_our_algorithms(wrapper: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def method(self: ExperimentManager, *args: Any) -> Any:
+    def method(self: "ExperimentManager", *args: Any) -> Any:
         if self.algo not in ALGORITHMS:
             return original(self, *args)
         return wrapper(self, functools.partial(original, self), *args)
@@ -61,7 +69,7 @@ def _for_our_algorithms(wrapper: Callable[..., Any], original: Callable[..., Any
 
 
 def read_hyperparameters(
-    manager: ExperimentManager, original: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+    manager: "ExperimentManager", original: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Find the configuration by name too, load any trial of a study, and check it all before anything is made.
@@ -77,7 +85,9 @@ def read_hyperparameters(
     hyperparams, _ = original()
     if trial_id is not None:
         if isinstance(hyperparams.get("policy_kwargs"), str):
-            hyperparams["policy_kwargs"] = eval(hyperparams["policy_kwargs"], vars(rl_zoo3.exp_manager))  # as RL Zoo does
+            hyperparams["policy_kwargs"] = eval(
+                hyperparams["policy_kwargs"], vars(sys.modules[type(manager).__module__])
+            )  # as RL Zoo
         hyperparams = lay_over(hyperparams, _load_trial(manager, trial_id)) | (manager.custom_hyperparams or {})
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
@@ -85,7 +95,7 @@ def read_hyperparameters(
     return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
 
-def _load_trial(manager: ExperimentManager, trial_id: int) -> dict[str, Any]:
+def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
     if not manager.storage or not manager.study_name:
         raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
     try:
@@ -117,7 +127,21 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
                 check(**(kwargs or {}))
 
 
-def objective(manager: ExperimentManager, original: Callable[[optuna.Trial], float], trial: optuna.Trial) -> float:
+def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:
+    """
+    Make the folder of a run; a study is not one, and gets a scratch folder that goes with it.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    """
+    if manager.optimize_hyperparameters:
+        manager.scratch_folder = tempfile.TemporaryDirectory()  # type: ignore[attr-defined]  # lives as long as the study
+        manager.save_path = manager.scratch_folder.name  # type: ignore[attr-defined]
+        manager.params_path = f"{manager.save_path}/{manager.env_name}"
+    original()
+
+
+def objective(manager: "ExperimentManager", original: Callable[[optuna.Trial], float], trial: optuna.Trial) -> float:
     """
     Run a trial with the preset at hand for the sampler; prune it if it runs out of memory.
 
@@ -138,7 +162,7 @@ def objective(manager: ExperimentManager, original: Callable[[optuna.Trial], flo
         preset_of_trial.reset(token)
 
 
-def hyperparameters_optimization(manager: ExperimentManager, original: Callable[[], None]) -> None:
+def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:
     """
     Run the study; say so if no trial of it was completed, where RL Zoo fails for want of a best one.
 
@@ -148,6 +172,6 @@ def hyperparameters_optimization(manager: ExperimentManager, original: Callable[
     try:
         original()
     except ValueError as error:
-        if "No trials are completed" not in str(error):
+        if str(error) not in _NO_BEST_TRIAL:
             raise
         print("All trials of the study were pruned: there is no best one, and no report")

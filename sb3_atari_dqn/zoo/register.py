@@ -1,7 +1,12 @@
 """Registration of our algorithms in RL Zoo's tables."""
 
+import importlib
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 import rl_zoo3
 
@@ -10,42 +15,62 @@ from sb3_atari_dqn.dqn import CustomDQN
 #: our algorithms, by the name that RL Zoo's ``--algo`` takes
 ALGORITHMS = {"dqn_custom": CustomDQN}
 
-_REPAIR = (
-    "sb3-atari-dqn does not find what it needs in rl_zoo3 {version}, so {names} cannot be used: {error!r}. "
-    "Install a version it knows: pip install 'rl-zoo3>=2.9.2,<2.10'"
-)
+_MANAGER_MODULE = "rl_zoo3.exp_manager"
 
 
 def register() -> None:
     """
     Make RL Zoo know our algorithms; doing so again changes nothing.
 
-    RL Zoo calls this through the module ``custom_envs``. A program that imports ``rl_zoo3.exp_manager`` itself and
-    wants to tune with it calls this afterwards.
+    RL Zoo calls this through the module ``custom_envs``, wherever its scripts import their environments.
     """
+    with _warn_if_rl_zoo_has_changed():
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+        from rl_zoo3.utils import ALGOS
+
+        from sb3_atari_dqn.zoo.search_space import convert, sample
+
+        for name, algorithm in ALGORITHMS.items():
+            ALGOS.setdefault(name, algorithm)
+            HYPERPARAMS_SAMPLER[name] = sample
+            HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]  # differs in the parameter's name only
+
+        manager_module = sys.modules.get(_MANAGER_MODULE) or importlib.import_module(_MANAGER_MODULE)
+        if "ExperimentManager" in vars(manager_module):
+            _extend_manager(manager_module)
+        else:
+            manager_module.__class__ = _UnfinishedModule
+
+
+def _extend_manager(manager_module: ModuleType) -> None:
+    from sb3_atari_dqn.zoo.experiment import extend
+
+    extend(vars(manager_module)["ExperimentManager"])
+
+
+class _UnfinishedModule(ModuleType):
+    """
+    ``rl_zoo3.exp_manager`` where it is itself what imports ``custom_envs``: it has no ``ExperimentManager`` to extend
+    yet. That is done when the first one takes the class out of the module.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "ExperimentManager":
+            self.__class__ = ModuleType  # type: ignore[assignment]  # back to what it was
+            with _warn_if_rl_zoo_has_changed():
+                _extend_manager(self)
+        return value
+
+
+@contextmanager
+def _warn_if_rl_zoo_has_changed() -> Iterator[None]:
     try:
-        _register()
+        yield
     except Exception as error:  # RL Zoo's other algorithms go on working
-        message = _REPAIR.format(version=getattr(rl_zoo3, "__version__", "?"), names=", ".join(ALGORITHMS), error=error)
-        warnings.warn(message, stacklevel=2)
-
-
-def _register() -> None:
-    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-    from rl_zoo3.utils import ALGOS
-
-    from sb3_atari_dqn.zoo.search_space import convert, sample
-
-    ALGOS.update(ALGORITHMS)
-    for name in ALGORITHMS:
-        HYPERPARAMS_SAMPLER[name] = sample
-        HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]  # differs in the parameter's name only
-
-    # Where a script imports exp_manager first (record_video), it is in the middle of being imported now
-    manager_module = sys.modules.get("rl_zoo3.exp_manager")
-    if manager_module is None or hasattr(manager_module, "ExperimentManager"):
-        from rl_zoo3.exp_manager import ExperimentManager
-
-        from sb3_atari_dqn.zoo.experiment import extend
-
-        extend(ExperimentManager)
+        warnings.warn(
+            f"sb3-atari-dqn does not find what it needs in rl_zoo3 {getattr(rl_zoo3, '__version__', '?')}, so "
+            f"{', '.join(ALGORITHMS)} cannot be used: {error!r}. "
+            "Install a version it knows: pip install 'rl-zoo3>=2.9.2,<2.10'",
+            stacklevel=4,
+        )

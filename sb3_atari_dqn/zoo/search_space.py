@@ -98,10 +98,5 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     :param additional_args: not used
     :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
     """
-    preset = preset_of_trial.get(None)
-    if preset is None:
-        raise RuntimeError(
-            "this program imported rl_zoo3.exp_manager before it could be extended for dqn_custom; "
-            "after that import, call: from sb3_atari_dqn.zoo import register; register()"
-        )
+    preset = preset_of_trial.get()
     return lay_over(preset, convert(suggest(trial, preset)))

@@ -1,0 +1,198 @@
+"""RL Zoo's experiments with our algorithm: checks, trials, memory."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import rl_zoo3.exp_manager
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+
+from sb3_atari_dqn import CustomDQN, NipsCNN
+from sb3_atari_dqn.zoo import register
+from tests.zoo.experiments import make_experiment, make_model
+
+PONG = "PongNoFrameskip-v4"
+
+
+def test_registering_again_changes_nothing() -> None:
+    methods = dict(vars(ExperimentManager))
+    tables = [dict(ALGOS), dict(HYPERPARAMS_SAMPLER), dict(HYPERPARAMS_CONVERTER)]
+    register()
+    assert dict(vars(ExperimentManager)) == methods
+    assert tables == [ALGOS, HYPERPARAMS_SAMPLER, HYPERPARAMS_CONVERTER]
+    assert ALGOS["dqn_custom"] is CustomDQN
+
+
+def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ExperimentManager, "objective")
+    with pytest.warns(UserWarning, match=r"rl_zoo3 .*dqn_custom cannot be used.*objective.*pip install 'rl-zoo3"):
+        register()
+
+
+@pytest.mark.parametrize(
+    ("hyperparams", "error", "message"),
+    [
+        ({"learning_rat": 1e-3}, TypeError, "no argument 'learning_rat'; did you mean 'learning_rate'"),
+        ({"frame_stak": 4}, TypeError, "no argument 'frame_stak'; did you mean 'frame_stack'"),
+        ({"loss": "hubber"}, ValueError, "loss='hubber' is not known"),
+        ({"target_update_interval": 0}, ValueError, "target_update_interval=0 must be"),
+        ({"policy_kwargs": {"features_extractor_class": "NipsCMM"}}, ValueError, "'NipsCMM' is not known"),
+        ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decay": 1}}]}, ValueError, "decay=1 must be"),
+        ({"env_wrapper": {"sb3_atari_dqn.MotionTracerAtariWrapper": {"width": 0}}}, ValueError, "width=0 must be"),
+    ],
+)
+def test_refuses_bad_configurations_before_anything_is_made(
+    hyperparams: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        make_model(tmp_path, PONG, hyperparams=hyperparams)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study of two trials on Pong, of which the second one has another network than the preset."""
+    folder = tmp_path_factory.mktemp("study")
+    storage = f"sqlite:///{folder / 'tune.db'}"
+    optuna.create_study(storage=storage, study_name="pong", direction="maximize").enqueue_trial(
+        {"features_extractor_class": "NipsCNN", "train_freq": 8, "batch_size": 32}
+    )
+    experiment = make_experiment(
+        folder,
+        PONG,
+        n_timesteps=60,
+        optimize_hyperparameters=True,
+        n_trials=2,
+        n_eval_episodes=1,
+        storage=storage,
+        study_name="pong",
+        no_optim_plots=True,
+        n_evaluations=1,
+        hyperparams={"buffer_size": 100, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}},
+        eval_env_kwargs={"max_num_frames_per_episode": 200},
+    )
+    assert experiment.setup_experiment() is None
+    experiment.hyperparameters_optimization()
+    return folder, storage
+
+
+def test_a_study_leaves_no_folder_that_looks_like_a_run(study: tuple[Path, str]) -> None:
+    folder, _ = study
+    assert [path for path in (folder / "dqn_custom").iterdir() if path.is_dir()] == []
+    assert list((folder / "dqn_custom").glob("report_*.csv"))
+
+
+def test_two_trials_differ(study: tuple[Path, str]) -> None:
+    trials = optuna.load_study(storage=study[1], study_name="pong").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
+    assert trials[0].params["learning_rate"] != trials[1].params["learning_rate"]
+
+
+@pytest.mark.parametrize("trial_id", [0, 1])
+def test_a_trial_is_trained_again_with_its_hyperparameters(study: tuple[Path, str], trial_id: int, tmp_path: Path) -> None:
+    params = optuna.load_study(storage=study[1], study_name="pong").trials[trial_id].params
+    model = make_model(
+        tmp_path,
+        PONG,
+        storage=study[1],
+        study_name="pong",
+        trial_id=trial_id,
+        hyperparams={"buffer_size": 10},
+    )
+    assert model.lr_schedule(1) == params["learning_rate"]
+    assert model.gamma == 1 - params["one_minus_gamma"]
+    for name in ("batch_size", "loss", "clip_rewards", "target_update_interval", "exploration_fraction"):
+        assert getattr(model, name) == params[name], name
+    assert type(model.q_net.features_extractor).__name__ == params["features_extractor_class"]
+    assert model.buffer_size == 10, "the command line has the last word"
+    saved = yaml.unsafe_load((tmp_path / f"dqn_custom/{PONG}_1/{PONG}/config.yml").read_text())
+    assert saved["batch_size"] == params["batch_size"]
+    if trial_id == 0:
+        assert isinstance(model.q_net.features_extractor, NipsCNN)
+
+
+class Recorded(CustomDQN):
+    """Remembers the networks that trials were given."""
+
+    networks: list[tuple[str, list[int]]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.networks.append((type(self.q_net.features_extractor).__name__, self.q_net.net_arch))
+
+
+def test_a_trial_keeps_what_the_preset_says_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Recorded.networks = []
+    monkeypatch.setitem(ALGOS, "dqn_custom", Recorded)
+    experiment = make_experiment(
+        tmp_path,
+        "Breakout-v0",
+        config="motion-tracer",
+        n_timesteps=10,
+        n_evaluations=1,
+        optimize_hyperparameters=True,
+        hyperparams={"buffer_size": 20, "policy_kwargs": {"features_extractor_class": "TutorialCNN", "net_arch": [8]}},
+    )
+    experiment.setup_experiment()
+    optuna.create_study(direction="maximize").optimize(experiment.objective, n_trials=1)
+    assert Recorded.networks == [("TutorialCNN", [8])]
+
+
+def test_a_trial_that_runs_out_of_memory_is_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = f"sqlite:///{tmp_path / 'tune.db'}"
+    experiment = make_experiment(
+        tmp_path,
+        "CartPole-v1",
+        n_timesteps=10,
+        n_evaluations=1,
+        optimize_hyperparameters=True,
+        n_trials=2,
+        storage=storage,
+        study_name="huge",
+        hyperparams={"buffer_size": 10**15},
+    )
+    experiment.setup_experiment()
+    experiment.hyperparameters_optimization()
+    trials = optuna.load_study(storage=storage, study_name="huge").trials
+    assert [trial.state.name for trial in trials] == ["PRUNED", "PRUNED"]
+    output = capsys.readouterr().out
+    assert "Trial 1 ran out of memory" in output
+    assert "All trials of the study were pruned" in output
+
+
+def test_other_failures_are_not_hidden(tmp_path: Path) -> None:
+    experiment = make_experiment(
+        tmp_path, "CartPole-v1", n_timesteps=10, n_evaluations=1, optimize_hyperparameters=True, device="nonsense"
+    )
+    experiment.setup_experiment()
+    with pytest.raises(RuntimeError, match="nonsense"):
+        optuna.create_study().optimize(experiment.objective, n_trials=1)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"trial_id": 0}, "--trial-id 0 needs the study"),
+        ({"trial_id": 7, "study_name": "pong"}, "--trial-id 7 is not in study 'pong'"),
+        ({"trial_id": 0, "study_name": "ping"}, "--study-name 'ping' is not in --storage"),
+    ],
+)
+def test_refuses_a_trial_that_is_not_there(
+    kwargs: dict[str, Any], message: str, study: tuple[Path, str], tmp_path: Path
+) -> None:
+    storage = study[1] if "study_name" in kwargs else None
+    with pytest.raises(ValueError, match=message):
+        make_model(tmp_path, PONG, storage=storage, **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_algorithms_are_left_alone(tmp_path: Path) -> None:
+    experiment = rl_zoo3.exp_manager.ExperimentManager.__new__(ExperimentManager)
+    experiment.algo = "dqn"
+    experiment.config = "nonsense"
+    with pytest.raises(ModuleNotFoundError, match="nonsense"):
+        experiment.read_hyperparameters()

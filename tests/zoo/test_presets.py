@@ -1,0 +1,86 @@
+"""Presets are code: each builds its algorithm, and every key of it reaches the model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
+from sb3_atari_dqn.zoo.presets import find_config, presets
+from tests.zoo.experiments import make_model
+
+ENVIRONMENTS = {"default": "Acrobot-v1", "atari": "SeaquestNoFrameskip-v4"}
+SECTIONS = [(name, section) for name, path in presets().items() for section in yaml.safe_load(path.read_text())]
+
+
+def read(name: str, section: str) -> dict[str, Any]:
+    return yaml.safe_load(presets()[name].read_text())[section]
+
+
+def test_there_are_presets() -> None:
+    assert {"dqn_custom", "nips", "target-network", "huber-raw-rewards", "bigger-network", "motion-tracer"} <= set(presets())
+
+
+@pytest.mark.parametrize(("name", "section"), SECTIONS)
+def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) -> None:
+    env_id = ENVIRONMENTS.get(section, section)
+    model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10})
+    expected = {key: value for key, value in read(name, section).items() if key not in ZOO_KEYS | {"policy", "buffer_size"}}
+    if not isinstance(expected["learning_rate"], str):
+        assert model.lr_schedule(1) == expected.pop("learning_rate")
+    assert model.train_freq.frequency == expected.pop("train_freq")  # type: ignore[union-attr]  # converted by now
+    extractor = expected.pop("policy_kwargs", {}).get("features_extractor_class")
+    assert extractor in (None, type(model.q_net.features_extractor).__name__)
+    assert expected
+    assert {key: getattr(model, key) for key in expected} == expected
+    shape = {"motion-tracer": (2, 105, 80)}.get(name, (4, 84, 84))
+    if section in ("atari", "Breakout-v0"):
+        assert model.observation_space.shape == shape
+        assert model.q_net.net_arch == []
+
+
+def changes(before: str, after: str) -> dict[str, Any]:
+    old, new = read(before, "atari"), read(after, "atari")
+    assert old.keys() == new.keys()
+    return {key: new[key] for key in new if new[key] != old[key]}
+
+
+def test_each_step_of_the_ladder_changes_one_thing() -> None:
+    assert read("nips", "atari")["target_update_interval"] is None
+    assert changes("nips", "target-network") == {"target_update_interval": 40_000}
+    assert changes("target-network", "huber-raw-rewards") == {"loss": "huber", "clip_rewards": False}
+    bigger = changes("huber-raw-rewards", "bigger-network")
+    # a longer run explores for as many steps as the shorter ones
+    assert bigger.pop("exploration_fraction") * bigger["n_timesteps"] == pytest.approx(250_000)
+    assert bigger == {"n_timesteps": 12_500_000, "policy_kwargs": {"features_extractor_class": "NatureCNN"}}
+
+
+def test_motion_tracer_changes_input_network_and_discount_only() -> None:
+    for section in ("atari", "Breakout-v0"):
+        tracer, plain = read("motion-tracer", section), read("dqn_custom", "atari")
+        changed = {key for key in tracer.keys() | plain.keys() if tracer.get(key) != plain.get(key)}
+        assert changed == {
+            "env_wrapper",
+            "frame_stack",
+            "policy_kwargs",
+            "gamma",
+            # Nature's default, and the tutorial's epsilons
+            "huber_delta",
+            "exploration_final_eps",
+            "eval_epsilon",
+        }
+
+
+def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
+    own = tmp_path / "own.yml"
+    own.write_text("default: {}")
+    assert find_config(str(own)) == str(own)
+    assert find_config("nips") == str(presets()["nips"])
+    assert find_config("json.tool") == "json.tool"
+
+
+@pytest.mark.parametrize("name", ["nipz", "nothing.yml", "no.such.module"])
+def test_lists_the_presets_if_there_is_none_of_that_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}' is neither a file nor a preset; the presets are .*nips, target-network"):
+        find_config(name)

@@ -1,0 +1,102 @@
+"""What trials sample, and how it is laid over a preset."""
+
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from sb3_atari_dqn import CustomDQN
+from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.search_space import convert, lay_over, preset_of_trial, sample, suggest
+
+ATARI = yaml.safe_load(presets()["dqn_custom"].read_text())["atari"]
+TRACER = yaml.safe_load(presets()["motion-tracer"].read_text())["atari"]
+PARAMS: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "batch_size": 64,
+    "one_minus_gamma": 0.02,
+    "train_freq": 2,
+    "exploration_fraction": 0.2,
+    "exploration_final_eps": 0.1,
+    "loss": "huber",
+    "huber_delta": 2.0,
+    "clip_rewards": False,
+    "target_update_interval": 5000,
+    "features_extractor_class": "NipsCNN",
+}
+
+
+def draw(preset: dict[str, Any], n_trials: int = 50) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [suggest(study.ask(), preset) for _ in range(n_trials)]
+
+
+def test_converts_to_arguments_of_the_algorithm() -> None:
+    hyperparams = convert(PARAMS)
+    assert hyperparams.pop("gamma") == pytest.approx(0.98)
+    assert hyperparams == {
+        "learning_rate": 1e-4,
+        "batch_size": 64,
+        "train_freq": 2,
+        "gradient_steps": 1,
+        "exploration_fraction": 0.2,
+        "exploration_final_eps": 0.1,
+        "loss": "huber",
+        "huber_delta": 2.0,
+        "clip_rewards": False,
+        "target_update_interval": 5000,
+        "policy_kwargs": {"features_extractor_class": "NipsCNN"},
+    }
+    assert convert(PARAMS | {"loss": "mse"})["huber_delta"] == 1.0
+    CustomDQN.check_keywords(convert(PARAMS))
+
+
+def test_every_draw_is_allowed_and_all_choices_occur() -> None:
+    draws = draw(ATARI)
+    for params in draws:
+        assert params.keys() == PARAMS.keys()
+        CustomDQN.check_values(convert(params))
+    for name, choices in {
+        "batch_size": {32, 64, 128},
+        "train_freq": {1, 2, 4, 8},
+        "loss": {"huber", "mse"},
+        "clip_rewards": {True, False},
+        "features_extractor_class": {"NipsCNN", "NatureCNN"},
+    }.items():
+        assert {params[name] for params in draws} == choices
+    assert len({params["learning_rate"] for params in draws}) == len(draws)
+
+
+def test_keeps_a_network_that_is_not_among_the_choices() -> None:
+    merged = lay_over(TRACER, convert(draw(TRACER, 1)[0]))
+    assert merged["policy_kwargs"] == {"features_extractor_class": "TutorialCNN", "normalize_images": False}
+    own = {**ATARI, "policy_kwargs": {"features_extractor_class": type("Own", (), {})}}
+    assert "features_extractor_class" not in draw(own, 1)[0]
+
+
+def test_policy_kwargs_are_merged() -> None:
+    preset = {**ATARI, "policy_kwargs": {"features_extractor_class": "NatureCNN", "normalize_images": False}}
+    merged = lay_over(preset, convert(PARAMS))
+    assert merged["policy_kwargs"] == {"features_extractor_class": "NipsCNN", "normalize_images": False}
+    assert merged["frame_stack"] == 4
+    assert preset["policy_kwargs"]["features_extractor_class"] == "NatureCNN"
+
+
+def test_vectors_have_the_same_space_without_the_network() -> None:
+    assert draw({"policy": "MlpPolicy"}, 1)[0].keys() == PARAMS.keys() - {"features_extractor_class"}
+
+
+def test_no_target_network_stays_none() -> None:
+    preset = {**ATARI, "target_update_interval": None}
+    assert lay_over(preset, convert(draw(preset, 1)[0]))["target_update_interval"] is None
+
+
+def test_samples_for_the_preset_of_the_running_trial() -> None:
+    token = preset_of_trial.set(ATARI)
+    try:
+        hyperparams = sample(optuna.create_study().ask(), 0, 1, {})
+    finally:
+        preset_of_trial.reset(token)
+    assert hyperparams["frame_stack"] == 4
+    assert hyperparams["policy_kwargs"]["features_extractor_class"] in {"NipsCNN", "NatureCNN"}
