@@ -41,7 +41,7 @@ def evaluate(arguments: list[str]) -> None:
 
     scores = play(model_path, run_args, args_files[0].parent, args.episodes, args.seed, args.deterministic)
     print(
-        f"{len(scores)} games of {run_args['env']}: mean {scores.mean():.2f}, standard deviation {scores.std():.2f}, "
+        f"{len(scores)} game{'s'[: len(scores) > 1]} of {run_args['env']}: mean {scores.mean():.2f}, standard deviation {scores.std():.2f}, "
         f"minimum {scores.min():g}, maximum {scores.max():g}"
     )
 

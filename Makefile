@@ -1,0 +1,44 @@
+# make train    set up an environment with pinned versions, then train, evaluate and record a video
+# make test     the same set-up, then the whole test suite
+ENV = PongNoFrameskip-v4
+STEPS = 50000
+PYTHON ?= python3
+
+BIN = .venv/bin
+ENV_NAME = $(subst /,-,$(ENV))
+LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
+
+.PHONY: train test lint type docs format
+
+train: .venv/ready
+	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) -n $(STEPS) --progress
+	$(BIN)/python -m sb3_atari_dqn evaluate $(LATEST_RUN) --episodes 10
+	$(BIN)/python -m rl_zoo3.record_video --algo dqn_custom --env $(ENV) -f logs -n 1000
+	@echo "Video of the trained agent:"
+	@ls -t $(LATEST_RUN)/videos/*.mp4 | head -n 1
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: .venv/ready
+	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/ready: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --constraint .ci/constraints.txt --editable '.[dev]'
+	touch $@

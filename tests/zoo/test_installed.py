@@ -1,0 +1,146 @@
+"""RL Zoo's four commands as a user runs them: installed, from an empty folder, in processes of their own, on real ROMs."""
+
+import re
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from tests.zoo.installation import REPOSITORY, Installation, build_wheel
+
+PONG = ("--algo", "dqn_custom", "--env", "PongNoFrameskip-v4")
+SHORT = ("-n", "150", "-params", "learning_starts:100", "buffer_size:500", "--seed", "1")
+STUDY = ("--storage", "sqlite:///tune.db", "--study-name", "pong")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """An installation with the package's wheel in it."""
+    installation = Installation(tmp_path_factory.mktemp("wheel") / "venv")
+    installation.pip("install", "--no-deps", "--no-index", build_wheel(tmp_path_factory.mktemp("dist")))
+    installation.pip("check")
+    return installation
+
+
+@pytest.fixture(scope="module")
+def trained(wheel: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a short run was trained and tuned."""
+    folder = tmp_path_factory.mktemp("user")
+    output = wheel.run(folder, "rl_zoo3.train", *PONG, *SHORT, "--eval-freq", "100", "--eval-episodes", "1")
+    assert "features_extractor_class" in output
+    assert "Eval num_timesteps=100" in output
+    output = wheel.run(
+        folder,
+        "rl_zoo3.train",
+        *PONG,
+        *SHORT,
+        *STUDY,
+        "-optimize",
+        "--n-trials",
+        "2",
+        "--eval-episodes",
+        "1",
+        "--no-optim-plots",
+    )
+    assert "Best trial" in output
+    return folder
+
+
+def test_train_learns_and_saves(trained: Path) -> None:
+    run = trained / "logs/dqn_custom/PongNoFrameskip-v4_1"
+    assert (run / "PongNoFrameskip-v4.zip").stat().st_size > 10e6
+    assert (run / "best_model.zip").exists()
+    config = yaml.unsafe_load((run / "PongNoFrameskip-v4/config.yml").read_text())
+    assert config["policy_kwargs"] == {"features_extractor_class": "NatureCNN"}
+
+
+def test_tune_finds_two_different_trials(trained: Path) -> None:
+    trials = optuna.load_study(storage=f"sqlite:///{trained / 'tune.db'}", study_name="pong").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
+    assert trials[0].params != trials[1].params
+
+
+def test_enjoy_plays(wheel: Installation, trained: Path) -> None:
+    output = wheel.run(trained, "rl_zoo3.enjoy", *PONG, "-f", "logs", "--no-render", "-n", "1000")
+    assert "Loading latest experiment, id=1" in output, "the study is not a run"
+    assert re.search(r"Atari Episode Score: -?\d+", output)
+
+
+def test_record_video_writes_one(wheel: Installation, trained: Path) -> None:
+    wheel.run(trained, "rl_zoo3.record_video", *PONG, "-f", "logs", "-n", "60")
+    (video,) = (trained / "logs/dqn_custom/PongNoFrameskip-v4_1/videos").glob("*.mp4")
+    assert video.stat().st_size > 1000
+
+
+def test_evaluate_prints_scores_of_whole_games(wheel: Installation, trained: Path) -> None:
+    run = "logs/dqn_custom/PongNoFrameskip-v4_1"
+    first = wheel.run(trained, "sb3_atari_dqn", "evaluate", run, "--episodes", "1")
+    scores = r"1 games? of PongNoFrameskip-v4: mean (\S+), standard deviation \S+, minimum \S+, maximum \S+"
+    match = re.search(scores, first)
+    assert match
+    assert -21 <= float(match[1]) <= 21
+    again = re.search(scores, wheel.run(trained, "sb3_atari_dqn", "evaluate", run, "--episodes", "1"))
+    assert again
+    assert again[0] == match[0], "same seed, same scores"
+    assert "is not the folder of a training run" in wheel.run(trained, "sb3_atari_dqn", "evaluate", "logs", status=2)
+
+
+def test_the_best_trial_is_trained_again(wheel: Installation, trained: Path) -> None:
+    best = optuna.load_study(storage=f"sqlite:///{trained / 'tune.db'}", study_name="pong").best_trial
+    output = wheel.run(
+        trained, "sb3_atari_dqn", "train", *PONG, *SHORT, *STUDY, "--best-trial", "--eval-freq", "-1", "-f", "again"
+    )
+    assert f"it is trial {best.number}, with value {best.value}" in output
+    config = yaml.unsafe_load((trained / "again/dqn_custom/PongNoFrameskip-v4_1/PongNoFrameskip-v4/config.yml").read_text())
+    assert config["learning_rate"] == best.params["learning_rate"]
+    assert config["policy_kwargs"] == {"features_extractor_class": best.params["features_extractor_class"]}
+    missing = (*PONG, "--best-trial", "--storage", "sqlite:///tune.db", "--study-name", "ping")
+    assert "'ping' is not in --storage" in wheel.run(trained, "sb3_atari_dqn", "train", *missing, status=2)
+
+
+def test_a_module_that_hides_ours_is_named(wheel: Installation, tmp_path: Path) -> None:
+    hiding = tmp_path / "custom_envs.py"
+    hiding.write_text("# environments of the user\n")
+    assert "invalid choice: 'dqn_custom'" in wheel.run(tmp_path, "rl_zoo3.train", *PONG, status=2)
+    output = wheel.run(tmp_path, "sb3_atari_dqn", "train", *PONG, "-n", "50", "--eval-freq", "-1")
+    assert f"note: {hiding} hides the module" in output
+    assert "Saving to logs/dqn_custom/PongNoFrameskip-v4_1" in output
+    hiding.write_text("from sb3_atari_dqn.zoo import register; register()\n")
+    wheel.run(tmp_path, "rl_zoo3.train", *PONG, "-n", "50", "--eval-freq", "-1")
+
+
+def test_presets_are_found_from_any_folder(wheel: Installation, tmp_path: Path) -> None:
+    listed = wheel.run(tmp_path, "sb3_atari_dqn", "presets")
+    assert "motion-tracer" in listed
+    output = wheel.run(tmp_path, "rl_zoo3.train", *PONG, "--conf-file", "nipz", status=1)
+    assert "--conf-file 'nipz' is neither a file nor a preset; the presets are bigger-network, dqn_custom" in output
+    assert not (tmp_path / "logs").exists()
+    wheel.run(
+        tmp_path,
+        "rl_zoo3.train",
+        *("--algo", "dqn_custom", "--env", "Breakout-v0", "--conf-file", "motion-tracer", "--eval-freq", "-1"),
+        *("-n", "40", "-params", "learning_starts:30", "buffer_size:100"),
+    )
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(wheel: Installation, tmp_path: Path) -> None:
+    assert "choose one of train, enjoy, record_video" in wheel.run(tmp_path, "sb3_atari_dqn", "trian", status=1)
+    assert "usage: python -m sb3_atari_dqn" in wheel.run(tmp_path, "sb3_atari_dqn")
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_uninstalling_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "venv")
+    before = installation.files()
+    if kind == "wheel":
+        installation.pip("install", "--no-deps", "--no-index", build_wheel(tmp_path / "dist"))
+    else:
+        installation.pip("install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", REPOSITORY)
+    added = installation.files() - before
+    assert {"custom_envs.py", "rl_zoo3/hyperparams/dqn_custom.yml"} <= added
+    assert "Saving to" in installation.run(tmp_path, "rl_zoo3.train", *PONG, *SHORT, "--eval-freq", "-1")
+    assert "motion-tracer" in installation.run(tmp_path, "sb3_atari_dqn", "presets")
+    installation.pip("uninstall", "--yes", "sb3-atari-dqn")
+    assert installation.files() == before
+    assert not (installation.site_packages / "sb3_atari_dqn").exists()
