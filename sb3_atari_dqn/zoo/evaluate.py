@@ -41,8 +41,8 @@ def evaluate(arguments: list[str]) -> None:
 
     scores = play(model_path, run_args, args_files[0].parent, args.episodes, args.seed, args.deterministic)
     print(
-        f"{len(scores)} game{'s'[: len(scores) > 1]} of {run_args['env']}: mean {scores.mean():.2f}, standard deviation {scores.std():.2f}, "
-        f"minimum {scores.min():g}, maximum {scores.max():g}"
+        f"{run_args['env']}: mean {scores.mean():.2f}, standard deviation {scores.std():.2f}, "
+        f"minimum {scores.min():g}, maximum {scores.max():g} (whole games: {len(scores)})"
     )
 
 

@@ -30,19 +30,8 @@ def trained(wheel: Installation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     output = wheel.run(folder, "rl_zoo3.train", *PONG, *SHORT, "--eval-freq", "100", "--eval-episodes", "1")
     assert "features_extractor_class" in output
     assert "Eval num_timesteps=100" in output
-    output = wheel.run(
-        folder,
-        "rl_zoo3.train",
-        *PONG,
-        *SHORT,
-        *STUDY,
-        "-optimize",
-        "--n-trials",
-        "2",
-        "--eval-episodes",
-        "1",
-        "--no-optim-plots",
-    )
+    tune = ("-optimize", "--n-trials", "2", "--eval-episodes", "1", "--no-optim-plots")
+    output = wheel.run(folder, "rl_zoo3.train", *PONG, *SHORT, *STUDY, *tune)
     assert "Best trial" in output
     return folder
 
@@ -76,7 +65,7 @@ def test_record_video_writes_one(wheel: Installation, trained: Path) -> None:
 def test_evaluate_prints_scores_of_whole_games(wheel: Installation, trained: Path) -> None:
     run = "logs/dqn_custom/PongNoFrameskip-v4_1"
     first = wheel.run(trained, "sb3_atari_dqn", "evaluate", run, "--episodes", "1")
-    scores = r"1 games? of PongNoFrameskip-v4: mean (\S+), standard deviation \S+, minimum \S+, maximum \S+"
+    scores = r"PongNoFrameskip-v4: mean (\S+), standard deviation \S+, minimum \S+, maximum \S+ \(whole games: 1\)"
     match = re.search(scores, first)
     assert match
     assert -21 <= float(match[1]) <= 21
