@@ -1,9 +1,9 @@
 """Sphinx configuration, for `make docs`."""
 
-from importlib.metadata import version
+import importlib.metadata
 
 project = "sb3_atari_dqn"
-release = version("sb3-atari-dqn")
+release = importlib.metadata.version("sb3-atari-dqn")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "sphinx_rtd_theme"
 exclude_patterns = ["_build"]
