@@ -51,6 +51,23 @@ def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     assert not reported.requires_grad
 
 
+def test_update_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the host waits for the device")
+
+    q_net = linear([1.0, 2.0])
+    # not Adam: it counts its steps on the host, where reading them waits for nothing
+    learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), make_objective("huber", 1.0), 10.0)
+    report = UpdateReport()
+    with monkeypatch.context() as patch:
+        for name in ("item", "cpu", "numpy", "tolist", "__float__", "__int__", "__bool__", "__array__"):
+            patch.setattr(th.Tensor, name, wait)
+        report.add(learner.update(BATCH))
+        with pytest.raises(AssertionError, match="waits"):
+            report.read()
+    assert report.read()["loss"] > 0
+
+
 def test_report_summarises_all_updates_once() -> None:
     report = UpdateReport()
     assert report.read() == {}
