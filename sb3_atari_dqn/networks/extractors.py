@@ -8,6 +8,7 @@ Mnih et al. 2015 (``NatureCNN``, which is Stable-Baselines3's); Hvass Pedersen 2
 (``TutorialCNN``).
 """
 
+import importlib
 import itertools
 from typing import Any
 
@@ -130,15 +131,22 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 
 def resolve_extractor(extractor: str | type[BaseFeaturesExtractor]) -> type[BaseFeaturesExtractor]:
     """
-    :param extractor: a features extractor, or a name from ``EXTRACTORS``
+    :param extractor: a features extractor, a name from ``EXTRACTORS``, or ``"package.module.Class"`` of one of your own
     :return: the class
-    :raises ValueError: for a name that is not there
+    :raises ValueError: for a name that is neither
     """
     if not isinstance(extractor, str):
         return extractor
-    if extractor not in EXTRACTORS:
-        raise ValueError(f"features_extractor_class={extractor!r} is not known; choose one of {', '.join(EXTRACTORS)}")
-    return EXTRACTORS[extractor]
+    if extractor in EXTRACTORS:
+        return EXTRACTORS[extractor]
+    module, _, name = extractor.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ValueError, ImportError, AttributeError):
+        known = ", ".join(EXTRACTORS)
+        raise ValueError(
+            f"features_extractor_class={extractor!r} is not known; choose one of {known}, or give 'package.module.Class'"
+        ) from None
 
 
 def check_image_size(extractor: type[Any], observation_space: spaces.Space) -> None:

@@ -22,7 +22,10 @@ def hidden_layers(policy: str, env: gym.Env, **policy_kwargs: Any) -> list[int]:
     return [layer.out_features for layer in model.q_net.q_net if isinstance(layer, nn.Linear)][:-1]
 
 
-@pytest.mark.parametrize("extractor", ["NipsCNN", "NatureCNN", "TutorialCNN", NipsCNN, OwnNatureCNN])
+OWN = "tests.networks.test_policy.OwnNatureCNN"
+
+
+@pytest.mark.parametrize("extractor", ["NipsCNN", "NatureCNN", "TutorialCNN", NipsCNN, OwnNatureCNN, OWN])
 def test_nothing_is_added_behind_an_image_network(extractor: str | type[BaseFeaturesExtractor]) -> None:
     images = Images((1, 42, 42))
     assert hidden_layers("CnnPolicy", images, features_extractor_class=extractor) == []
@@ -41,6 +44,12 @@ def test_vectors_and_dictionaries_keep_sb3s_layers() -> None:
     assert hidden_layers("MlpPolicy", gym.make("CartPole-v1")) == [64, 64]
     assert hidden_layers("MlpPolicy", gym.make("CartPole-v1"), features_extractor_class=FlattenExtractor) == [64, 64]
     assert hidden_layers("MultiInputPolicy", Both()) == [64, 64]
+
+
+@pytest.mark.parametrize("name", ["NatureCMM", "nowhere.NatureCNN", "torch.nn.NatureCNN", ""])
+def test_refuses_an_unknown_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"features_extractor_class='{name}' is not known; choose one of NipsCNN, NatureCNN"):
+        CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs={"features_extractor_class": name})
 
 
 def test_names_and_classes_are_the_same() -> None:
