@@ -1,6 +1,6 @@
 """Policies of ``CustomDQN``: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
@@ -20,9 +20,12 @@ class MlpPolicy(DQNPolicy):
     :param net_arch: units of the hidden layers between features and Q-values. If ``None``: [64, 64] behind an extractor
         that learns nothing itself (``FlattenExtractor``, ``CombinedExtractor``), as in Stable-Baselines3, and none
         behind any other.
-    :param features_extractor_class: a class, or a name from ``sb3_atari_dqn.networks.extractors.EXTRACTORS``
+    :param features_extractor_class: a class, or a name as ``sb3_atari_dqn.networks.extractors.resolve_extractor`` takes
+        it; ``FlattenExtractor`` if not given
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
     """
+
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
 
     def __init__(
         self,
@@ -30,9 +33,11 @@ class MlpPolicy(DQNPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
-        features_extractor_class: str | type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
         **kwargs: Any,
     ) -> None:
+        if features_extractor_class is None:
+            features_extractor_class = self.default_extractor
         extractor = resolve_extractor(features_extractor_class)
         check_image_size(extractor, observation_space)
         if net_arch is None and extractor not in (FlattenExtractor, CombinedExtractor):
@@ -52,7 +57,6 @@ class MlpPolicy(DQNPolicy):
         """
         q_net = super().make_q_net()
         init_weights = getattr(q_net.features_extractor, "init_weights", None)
-        # SB3's policies have a method of this name that takes a gain: only an extractor's own counts
         if init_weights is not None:
             q_net.q_net.apply(init_weights)
         return q_net
@@ -63,16 +67,7 @@ class CnnPolicy(MlpPolicy):
     Policy for images: ``MlpPolicy`` with ``NatureCNN`` unless another extractor is asked for.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        features_extractor_class: str | type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(observation_space, action_space, lr_schedule, net_arch, features_extractor_class, **kwargs)
+    default_extractor = NatureCNN
 
 
 class MultiInputPolicy(MlpPolicy):
@@ -80,13 +75,4 @@ class MultiInputPolicy(MlpPolicy):
     Policy for dictionaries of observations: ``MlpPolicy`` with ``CombinedExtractor`` unless another is asked for.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        features_extractor_class: str | type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(observation_space, action_space, lr_schedule, net_arch, features_extractor_class, **kwargs)
+    default_extractor = CombinedExtractor
