@@ -11,17 +11,18 @@ import inspect
 import io
 import pathlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from stable_baselines3 import DQN, HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -32,6 +33,33 @@ from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_atari_dqn.replay.buffer import sample_batch, set_reward_clipping
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
+
+
+def keyword_names(function_or_class: Callable[..., Any]) -> set[str]:
+    """
+    :param function_or_class: a function, or a class whose constructor is meant
+    :return: names of its own parameters, without those of a base class that ``*args`` and ``**kwargs`` stand for
+    """
+    function = function_or_class.__init__ if isinstance(function_or_class, type) else function_or_class  # type: ignore[misc]
+    parameters = inspect.signature(function).parameters.values()
+    named = (parameter for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD))
+    return {parameter.name for parameter in named} - {"self"}
+
+
+def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    """
+    :param owner: what takes the names
+    :param names: what somebody wants to give
+    :param allowed: what there is
+    :raises TypeError: if one of them does not exist, naming the nearest one that does
+    """
+    allowed = set(allowed)
+    for name in names:
+        if name not in allowed:
+            nearest = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0)
+            raise TypeError(
+                f"{owner} has no argument {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "it has none")
+            )
 
 
 class CustomDQN(DQN):
@@ -78,7 +106,10 @@ class CustomDQN(DQN):
         **kwargs: Any,
     ) -> None:
         self.check_keywords(kwargs)
-        super().__init__(policy, env, *args, **kwargs, _init_setup_model=False)  # type: ignore[misc]  # not among kwargs
+        arguments = inspect.signature(DQN.__init__).bind_partial(self, policy, env, *args, **kwargs).arguments
+        target_update_interval = arguments.pop("target_update_interval", target_update_interval)  # given by position
+        del arguments["self"]
+        super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
         self.clip_rewards = clip_rewards
@@ -93,8 +124,8 @@ class CustomDQN(DQN):
         """
         :return: names of all arguments that the constructor takes
         """
-        parameters = inspect.signature(DQN.__init__).parameters | inspect.signature(cls.__init__).parameters
-        return {name for name in parameters if name not in ("self", "args", "kwargs")}
+        bases = cls.__mro__[: cls.__mro__.index(DQN) + 1]
+        return {name for base in bases for name in keyword_names(base)}
 
     @classmethod
     def check_keywords(cls, names: Iterable[str], others: Iterable[str] = ()) -> None:
@@ -103,11 +134,7 @@ class CustomDQN(DQN):
         :param others: names that are allowed as well
         :raises TypeError: if one of them does not exist, naming the nearest one that does
         """
-        allowed = cls.keywords().union(others)
-        for name in names:
-            if name not in allowed:
-                nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0)[0]
-                raise TypeError(f"{cls.__name__} has no argument {name!r}; did you mean {nearest!r}?")
+        check_names(cls.__name__, names, cls.keywords().union(others))
 
     @classmethod
     def check_values(cls, settings: Mapping[str, Any]) -> None:
@@ -117,11 +144,13 @@ class CustomDQN(DQN):
         """
         make_objective(settings.get("loss", "huber"), settings.get("huber_delta", 1.0))
         interval = settings.get("target_update_interval")
-        if interval is not None and (not isinstance(interval, int | np.integer) or interval < 1):
+        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int | np.integer) or interval < 1):
             raise ValueError(
                 f"target_update_interval={interval!r} must be a whole number of agent steps, at least 1, "
                 "or None for no target network"
             )
+        if interval is None and "target_update_interval" in settings and settings.get("tau", 1.0) != 1.0:
+            raise ValueError(f"tau={settings['tau']} has no effect without a target network (target_update_interval=None)")
         epsilon = settings.get("eval_epsilon", 0.0)
         if not isinstance(epsilon, Real) or not 0 <= float(epsilon) <= 1:
             raise ValueError(f"eval_epsilon={epsilon!r} must be a number in [0, 1]")
@@ -133,6 +162,8 @@ class CustomDQN(DQN):
         self.check_values(vars(self))
         objective = make_objective(self.loss, self.huber_delta)
 
+        if self.n_steps > 1 and self.replay_buffer_class is NStepReplayBuffer:
+            self.replay_buffer_class = None  # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
         # the constructor and learn() allocate it.
         self.replay_buffer = ReplayBuffer.__new__(ReplayBuffer)
@@ -177,6 +208,42 @@ class CustomDQN(DQN):
         )
         set_reward_clipping(self.replay_buffer, self.clip_rewards)
 
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay memory as Stable-Baselines3 does, for any algorithm to load: its rewards are raw.
+
+        :param path: file to write
+        """
+        assert self.replay_buffer is not None, "The replay buffer is not defined"
+        set_reward_clipping(self.replay_buffer, False)
+        try:
+            super().save_replay_buffer(path)
+        finally:
+            set_reward_clipping(self.replay_buffer, self.clip_rewards)
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | pathlib.Path | io.BufferedIOBase | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Load parameters as Stable-Baselines3 does. Without a target network, a saved one is not looked at.
+
+        :param load_path_or_dict: file written by ``save``, or what ``get_parameters`` returned
+        :param exact_match: whether all parameters must be there
+        :param device: where to put them
+        """
+        if isinstance(load_path_or_dict, dict):
+            parameters = load_path_or_dict
+        else:
+            parameters = load_from_zip_file(load_path_or_dict, device=device, load_data=False)[1]
+        if self.target_update_interval is None and "policy" in parameters:
+            online = {key: value for key, value in parameters["policy"].items() if key.startswith("q_net.")}
+            target = {key.replace("q_net.", "q_net_target.", 1): value for key, value in online.items()}
+            parameters = {**parameters, "policy": {**parameters["policy"], **target}}
+        super().set_parameters(parameters, exact_match, device)
+
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
         Load a replay memory as Stable-Baselines3 does; rewards are clipped as this model has it, not as the saver had.
@@ -196,7 +263,7 @@ class CustomDQN(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        if self.replay_buffer is None:
+        if self.replay_buffer is None and self.env is not None:
             self._allocate_replay_buffer()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 

@@ -1,6 +1,7 @@
 """``CustomDQN`` beside Stable-Baselines3's DQN, and what it does beyond it."""
 
 import csv
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -240,11 +241,57 @@ def test_save_load_go_on(tmp_path: Path) -> None:
     assert (loaded.num_timesteps, loaded._n_updates) == (250, 150)
 
 
+def test_the_target_network_is_not_what_a_model_without_one_loads(tmp_path: Path) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, "target_update_interval": 10_000}).learn(200)
+    assert not th.equal(first_weight(model.q_net), first_weight(model.q_net_target))
+    model.save(tmp_path / "with")
+    without = CustomDQN.load(tmp_path / "with", target_update_interval=None)
+    assert th.equal(first_weight(without.q_net), first_weight(model.q_net))
+    without.save(tmp_path / "without")
+    again = CustomDQN.load(tmp_path / "without", target_update_interval=50)
+    assert again.q_net_target is not again.q_net
+    assert th.equal(first_weight(again.q_net), first_weight(model.q_net))
+    assert th.equal(first_weight(again.q_net_target), first_weight(model.q_net))
+    model.set_parameters(without.get_parameters())
+
+
+def test_arguments_by_position_are_sb3s() -> None:
+    names = list(inspect.signature(DQN.__init__).parameters)[3:]
+    values = [getattr(DQN("MlpPolicy", "CartPole-v1", buffer_size=10), name, None) for name in names]
+    values = values[: names.index("target_update_interval")]
+    values[names.index("learning_rate")] = 1e-3
+    values[names.index("train_freq")] = 2
+    model = CustomDQN("MlpPolicy", "CartPole-v1", *values, 77)
+    assert model.target_update_interval == 77
+    assert (model.lr_schedule(1), model.train_freq.frequency) == (1e-3, 2)  # type: ignore[union-attr]  # converted by now
+
+
+def test_n_steps_of_a_loaded_model_are_folded_with_its_gamma(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", n_steps=3, gamma=0.9, buffer_size=10).save(tmp_path / "model")
+    loaded = CustomDQN.load(tmp_path / "model", env=gym.make("CartPole-v1"), gamma=0.5).learn(1)
+    assert isinstance(loaded.replay_buffer, NStepReplayBuffer)
+    assert (loaded.replay_buffer.n_steps, loaded.replay_buffer.gamma) == (3, 0.5)
+    assert not [warning for warning in recwarn if "is ignored" in str(warning.message)]
+
+
+def test_subclasses_keep_the_arguments(tmp_path: Path) -> None:
+    class Own(CustomDQN):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    Own("MlpPolicy", "CartPole-v1", buffer_size=1).save(tmp_path / "model")
+    assert Own.load(tmp_path / "model", eval_epsilon=0.2).eval_epsilon == 0.2
+
+
 def test_reward_clipping_follows_the_model_not_the_saved_memory(tmp_path: Path) -> None:
     env = OneReward(-3.0)
     clipped, raw = (CustomDQN("CnnPolicy", env, clip_rewards=clip, buffer_size=10, seed=0) for clip in (True, False))
     clipped.learn(10)
     clipped.save_replay_buffer(tmp_path / "memory")
+    plain = DQN("CnnPolicy", env, buffer_size=10)
+    plain.load_replay_buffer(tmp_path / "memory")
+    assert plain.replay_buffer is not None
+    assert set(plain.replay_buffer.sample(5).rewards.ravel().tolist()) == {-3.0}
     raw.load_replay_buffer(tmp_path / "memory")
     assert clipped.replay_buffer is not None
     assert raw.replay_buffer is not None
@@ -282,6 +329,8 @@ def test_hindsight_replay_works() -> None:
         ({"huber_delta": "1"}, "huber_delta='1' must be"),
         ({"loss": "mse", "huber_delta": 2.0}, "huber_delta=2.0 has no effect"),
         ({"target_update_interval": 0}, "target_update_interval=0 must be a whole number"),
+        ({"target_update_interval": True}, "target_update_interval=True must be a whole number"),
+        ({"target_update_interval": None, "tau": 0.5}, "tau=0.5 has no effect without a target network"),
         ({"target_update_interval": 0.5}, "target_update_interval=0.5 must be a whole number"),
         ({"eval_epsilon": 1.1}, r"eval_epsilon=1.1 must be a number in \[0, 1\]"),
         ({"eval_epsilon": -0.1}, "eval_epsilon=-0.1 must be"),

@@ -62,18 +62,27 @@ class MotionTracer(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         threshold: float = 20,
     ) -> None:
         self.check_values(height, width, decay, threshold)
-        space = env.observation_space
-        if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3 or space.shape[2] != 3:
-            raise ValueError(f"MotionTracer needs RGB frames, uint8 (height, width, 3), not observations in {space}")
-
+        rows, columns = self.frame_size(env)
         super().__init__(env)
         self.observation_space = spaces.Box(low=0, high=255, shape=(height, width, 2), dtype=np.uint8)
         self.decay = decay
         self.threshold = threshold
-        self._rows = triangle_filter(space.shape[0], height)
-        self._columns = triangle_filter(space.shape[1], width).T.copy()
+        self._rows = triangle_filter(rows, height)
+        self._columns = triangle_filter(columns, width).T.copy()
         self._image = np.zeros((height, width), dtype=np.float32)
         self._trace = np.zeros_like(self._image)
+
+    @staticmethod
+    def frame_size(env: gym.Env[np.ndarray, Any]) -> tuple[int, int]:
+        """
+        :param env: environment with RGB frames
+        :return: rows and columns of a frame
+        :raises ValueError: if its observations are something else
+        """
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3 or space.shape[2] != 3:
+            raise ValueError(f"MotionTracer needs RGB frames, uint8 (height, width, 3), not observations in {space}")
+        return space.shape[0], space.shape[1]
 
     @staticmethod
     def check_values(height: int = 105, width: int = 80, decay: float = 0.75, threshold: float = 20) -> None:
@@ -85,7 +94,7 @@ class MotionTracer(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         :raises ValueError: for a value out of its range
         """
         for name, size in (("height", height), ("width", width)):
-            if not isinstance(size, Integral) or size < 1:
+            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"{name}={size!r} must be a whole number of pixels, at least 1")
         if not isinstance(decay, Real) or not 0 <= decay < 1:
             raise ValueError(f"decay={decay!r} must be a number in [0, 1)")

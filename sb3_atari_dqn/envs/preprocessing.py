@@ -25,8 +25,11 @@ class MotionTracerAtariWrapper(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     :param noop_max: most emulator frames without an action after a reset; 0 for none
     :param frame_skip: emulator frames for which an action is repeated; the last two are merged. 1 for no repetition.
     :param terminal_on_life_loss: whether a lost life ends the return
-    :param tracer: arguments of ``MotionTracer``
-    :raises ValueError: for a value out of its range
+    :param height: see ``MotionTracer``, like those that follow
+    :param width: see there
+    :param decay: see there
+    :param threshold: see there
+    :raises ValueError: for a value out of its range, or frames that are not RGB
     """
 
     def __init__(
@@ -35,14 +38,18 @@ class MotionTracerAtariWrapper(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         noop_max: int = 30,
         frame_skip: int = 4,
         terminal_on_life_loss: bool = True,
-        **tracer: Any,
+        height: int = 105,
+        width: int = 80,
+        decay: float = 0.75,
+        threshold: float = 20,
     ) -> None:
-        self.check_values(noop_max, frame_skip, terminal_on_life_loss, **tracer)
+        self.check_values(noop_max, frame_skip, terminal_on_life_loss, height, width, decay, threshold)
+        MotionTracer.frame_size(env)
         if noop_max > 0:
             env = NoopResetEnv(env, noop_max)
         if frame_skip > 1:
             env = MaxAndSkipEnv(env, frame_skip)
-        env = MotionTracer(env, **tracer)
+        env = MotionTracer(env, height, width, decay, threshold)
         if terminal_on_life_loss:
             env = EpisodicLifeEnv(env)
         if "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[union-attr]  # ALE's environments have it
@@ -50,15 +57,26 @@ class MotionTracerAtariWrapper(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         super().__init__(env)
 
     @staticmethod
-    def check_values(noop_max: int = 30, frame_skip: int = 4, terminal_on_life_loss: bool = True, **tracer: Any) -> None:
+    def check_values(
+        noop_max: int = 30,
+        frame_skip: int = 4,
+        terminal_on_life_loss: bool = True,
+        height: int = 105,
+        width: int = 80,
+        decay: float = 0.75,
+        threshold: float = 20,
+    ) -> None:
         """
         :param noop_max: see above, like the others
         :param frame_skip: see above
         :param terminal_on_life_loss: see above
-        :param tracer: see ``MotionTracer``
+        :param height: see above
+        :param width: see above
+        :param decay: see above
+        :param threshold: see above
         :raises ValueError: for a value out of its range
         """
         for name, value, minimum in (("noop_max", noop_max, 0), ("frame_skip", frame_skip, 1)):
             if not isinstance(value, Integral) or value < minimum:
                 raise ValueError(f"{name}={value!r} must be a whole number of emulator frames, at least {minimum}")
-        MotionTracer.check_values(**tracer)
+        MotionTracer.check_values(height, width, decay, threshold)

@@ -3,7 +3,6 @@
 Source: Mnih et al. 2015, Algorithm 1.
 """
 
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -70,19 +69,35 @@ class Learner:
 
 class UpdateReport:
     """
-    Collects what updates report, on their device, until somebody wants to read it.
-
-    :param maxlen: updates kept; older ones are forgotten if nobody reads
+    Summarises what updates report. Their tensors stay on the device; they are fetched when somebody reads, or when a
+    thousand have come together.
     """
 
-    def __init__(self, maxlen: int = 10_000) -> None:
-        self._updates: deque[th.Tensor] = deque(maxlen=maxlen)
+    _FETCHED_TOGETHER = 1000
+
+    def __init__(self) -> None:
+        self._updates: list[th.Tensor] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._count = 0
+        self._sums = np.zeros(3)  # of losses, means of Q-values, and means of their squares
+        self._minimum, self._maximum = np.inf, -np.inf
 
     def add(self, update: th.Tensor) -> None:
         """
-        :param update: what ``Learner.update`` returned
+        :param update: what ``Learner.update`` returned; batches are of one size
         """
         self._updates.append(update)
+        if len(self._updates) == self._FETCHED_TOGETHER:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        losses, means, minima, maxima, variances = th.stack(self._updates).cpu().numpy().astype(np.float64).T
+        self._updates.clear()
+        self._count += len(losses)
+        self._sums += [losses.sum(), means.sum(), (variances + means**2).sum()]
+        self._minimum, self._maximum = min(self._minimum, minima.min()), max(self._maximum, maxima.max())
 
     def read(self) -> dict[str, float]:
         """
@@ -90,15 +105,17 @@ class UpdateReport:
 
         :return: mean loss; mean, minimum, maximum and standard deviation of all Q-values. Empty without updates.
         """
-        if not self._updates:
+        if self._updates:
+            self._fetch()
+        if self._count == 0:
             return {}
-        losses, means, minima, maxima, variances = th.stack(tuple(self._updates)).double().cpu().numpy().T
-        self._updates.clear()
-        return {
-            "loss": float(losses.mean()),
-            "q_values_mean": float(means.mean()),
-            "q_values_min": float(minima.min()),
-            "q_values_max": float(maxima.max()),
-            # batches are of one size: the variance of all is the mean variance plus the variance of the means
-            "q_values_std": float(np.sqrt(variances.mean() + means.var())),
+        loss, mean, mean_square = self._sums / self._count
+        summary = {
+            "loss": float(loss),
+            "q_values_mean": float(mean),
+            "q_values_min": float(self._minimum),
+            "q_values_max": float(self._maximum),
+            "q_values_std": float(np.sqrt(max(mean_square - mean**2, 0.0))),
         }
+        self._forget()
+        return summary

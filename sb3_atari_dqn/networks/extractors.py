@@ -141,12 +141,15 @@ def resolve_extractor(extractor: str | type[BaseFeaturesExtractor]) -> type[Base
         return EXTRACTORS[extractor]
     module, _, name = extractor.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ValueError, ImportError, AttributeError):
+        found = getattr(importlib.import_module(module), name)
+    except (ValueError, ImportError, AttributeError) as error:
         known = ", ".join(EXTRACTORS)
         raise ValueError(
             f"features_extractor_class={extractor!r} is not known; choose one of {known}, or give 'package.module.Class'"
-        ) from None
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, BaseFeaturesExtractor)):
+        raise ValueError(f"features_extractor_class={extractor!r} is {found!r}, not a features extractor")
+    return found
 
 
 def check_image_size(extractor: type[Any], observation_space: spaces.Space) -> None:

@@ -7,7 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
-from sb3_atari_dqn.networks.extractors import check_image_size, resolve_extractor
+from sb3_atari_dqn.networks.extractors import TutorialCNN, check_image_size, resolve_extractor
 
 
 class MlpPolicy(DQNPolicy):
@@ -17,9 +17,8 @@ class MlpPolicy(DQNPolicy):
     :param observation_space: what the network takes
     :param action_space: what it chooses from
     :param lr_schedule: learning rate by remaining progress
-    :param net_arch: units of the hidden layers between features and Q-values. If ``None``: [64, 64] behind an extractor
-        that learns nothing itself (``FlattenExtractor``, ``CombinedExtractor``), as in Stable-Baselines3, and none
-        behind any other.
+    :param net_arch: units of the hidden layers between features and Q-values. If ``None``: [64, 64] behind
+        ``FlattenExtractor`` and ``CombinedExtractor``, as in Stable-Baselines3, and none behind any other.
     :param features_extractor_class: a class, or a name as ``sb3_atari_dqn.networks.extractors.resolve_extractor`` takes
         it; ``FlattenExtractor`` if not given
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
@@ -53,12 +52,11 @@ class MlpPolicy(DQNPolicy):
 
     def make_q_net(self) -> QNetwork:
         """
-        :return: features extractor and Q-values, all initialised in the extractor's way where it has one
+        :return: features extractor and Q-values; behind TutorialCNN, these are initialised as it is
         """
         q_net = super().make_q_net()
-        init_weights = getattr(q_net.features_extractor, "init_weights", None)
-        if init_weights is not None:
-            q_net.q_net.apply(init_weights)
+        if isinstance(q_net.features_extractor, TutorialCNN):
+            q_net.q_net.apply(TutorialCNN.init_weights)
         return q_net
 
 

@@ -74,8 +74,8 @@ def set_reward_clipping(replay_buffer: ReplayBuffer, clip: bool) -> None:
     if not clip:
         return
     buffer_class = type(replay_buffer)
-    reader = next(base for base in buffer_class.__mro__ if "_get_samples" in vars(base))
-    if reader.__module__.partition(".")[0] != "stable_baselines3":
+    readers = [next(base for base in buffer_class.__mro__ if method in vars(base)) for method in ("sample", "_get_samples")]
+    if any(reader.__module__.partition(".")[0] != "stable_baselines3" for reader in readers):
         raise ValueError(
             f"clip_rewards=True has no effect on {buffer_class.__name__}, which does not read rewards as "
             "Stable-Baselines3's buffers do; clip in the environment (ClipRewardEnv) or use another replay_buffer_class"

@@ -6,13 +6,10 @@ import runpy
 import sys
 from pathlib import Path
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.studies import open_study
 
 #: RL Zoo's scripts
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "benchmark", "push_to_hub", "load_from_hub")
@@ -78,22 +75,12 @@ def _best_trial_by_number(arguments: list[str]) -> list[str]:
     parser.add_argument("--study-name", required=True)
     study, others = parser.parse_known_args(arguments)
     try:
-        best = open_study(study.storage, study.study_name).best_trial
-    except KeyError:
-        parser.error(f"--study-name {study.study_name!r} is not in --storage {study.storage!r}")
+        opened = open_study(study.storage, study.study_name)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        best = opened.best_trial
     except ValueError:
         parser.error(f"no trial of study {study.study_name!r} was completed, so none is the best")
     print(f"RL Zoo cannot load the best trial of a study by itself; it is trial {best.number}, with value {best.value}")
     return [*others, "--storage", study.storage, "--study-name", study.study_name, "--trial-id", str(best.number)]
-
-
-def open_study(storage: str, study_name: str) -> optuna.Study:
-    """
-    :param storage: as RL Zoo's ``--storage``: a database's address, or a journal file that ends in ``.log``
-    :param study_name: name of the study
-    :return: the study
-    :raises KeyError: if it is not there
-    """
-    if storage.endswith(".log"):
-        return optuna.load_study(study_name=study_name, storage=JournalStorage(JournalFileBackend(storage)))
-    return optuna.load_study(study_name=study_name, storage=storage)

@@ -1,6 +1,7 @@
 """``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in the environment that it was trained in."""
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def play(
     :param deterministic: always the best action
     :return: scores, float (n_episodes,)
     """
+    for package in run_args.get("gym_packages") or []:
+        importlib.import_module(package)
     hyperparams, stats_path = get_saved_hyperparams(str(params_path), test_mode=True)
     env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run_args["env_kwargs"] or {})}
     set_random_seed(seed)

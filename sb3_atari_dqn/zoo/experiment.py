@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from rl_zoo3.utils import get_class_by_name
+from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_atari_dqn.dqn import check_names, keyword_names
 from sb3_atari_dqn.networks.extractors import resolve_extractor
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
+from sb3_atari_dqn.zoo.studies import open_study, trial_hyperparams
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
     from rl_zoo3.exp_manager import ExperimentManager
@@ -38,8 +41,11 @@ ZOO_KEYS = {
     "vec_env_wrapper",
 }
 
+#: arguments of the algorithm that RL Zoo gives itself
+FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+
 #: how allocators say that memory is exhausted, where they have no exception of their own
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 #: what Optuna says when a best trial is wanted and none was completed, in memory and in a database
@@ -52,18 +58,24 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
 
     :param manager_class: RL Zoo's
     """
-    for wrapper in (read_hyperparameters, create_log_folder, objective, hyperparameters_optimization):
-        original = getattr(manager_class, wrapper.__name__)
+    wrappers: tuple[Callable[..., Any], ...] = (
+        read_hyperparameters,
+        create_log_folder,
+        objective,
+        hyperparameters_optimization,
+    )
+    originals = [getattr(manager_class, wrapper.__name__) for wrapper in wrappers]  # all of them, before one is replaced
+    for wrapper, original in zip(wrappers, originals, strict=True):
         if not hasattr(original, "__wrapped__"):
             setattr(manager_class, wrapper.__name__, _for_our_algorithms(wrapper, original))
 
 
 def _for_our_algorithms(wrapper: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def method(self: "ExperimentManager", *args: Any) -> Any:
+    def method(self: "ExperimentManager", *args: Any, **kwargs: Any) -> Any:
         if self.algo not in ALGORITHMS:
-            return original(self, *args)
-        return wrapper(self, functools.partial(original, self), *args)
+            return original(self, *args, **kwargs)
+        return wrapper(self, functools.partial(original, self), *args, **kwargs)
 
     return method
 
@@ -82,28 +94,35 @@ def read_hyperparameters(
     """
     manager.config = find_config(manager.config)
     trial_id, manager.trial_id = manager.trial_id, None
+    sampled = {} if trial_id is None else _load_trial(manager, trial_id)
     hyperparams, _ = original()
-    if trial_id is not None:
-        if isinstance(hyperparams.get("policy_kwargs"), str):
-            hyperparams["policy_kwargs"] = eval(
-                hyperparams["policy_kwargs"], vars(sys.modules[type(manager).__module__])
-            )  # as RL Zoo
-        hyperparams = lay_over(hyperparams, _load_trial(manager, trial_id)) | (manager.custom_hyperparams or {})
+    evaluated = _evaluate_policy_kwargs(manager, hyperparams)
+    if sampled:
+        custom = _evaluate_policy_kwargs(manager, manager.custom_hyperparams or {})
+        hyperparams = evaluated = lay_over(lay_over(evaluated, sampled), custom)
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
-    check_hyperparams(manager.algo, hyperparams)
+    check_hyperparams(manager.algo, evaluated)
     return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+
+def _evaluate_policy_kwargs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """The same with ``policy_kwargs`` as a dictionary, where it is Python's text; RL Zoo does so a little later."""
+    policy_kwargs = hyperparams.get("policy_kwargs")
+    if not isinstance(policy_kwargs, str):
+        return hyperparams
+    return {**hyperparams, "policy_kwargs": eval(policy_kwargs, vars(sys.modules[type(manager).__module__]))}
 
 
 def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
     if not manager.storage or not manager.study_name:
         raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
-    try:
-        return manager.load_trial(manager.storage, manager.study_name, trial_id)
-    except KeyError:
-        raise ValueError(f"--study-name {manager.study_name!r} is not in --storage {manager.storage!r}") from None
-    except IndexError:
-        raise ValueError(f"--trial-id {trial_id} is not in study {manager.study_name!r}") from None
+    study = open_study(manager.storage, manager.study_name)
+    sampled = trial_hyperparams(study, trial_id)
+    print(
+        f"Trial {trial_id} is laid over the configuration given now; the study was run as: {study.user_attrs.get('command')}"
+    )
+    return sampled
 
 
 def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
@@ -114,17 +133,22 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     :raises TypeError: for a key that does not exist, naming the nearest one
     """
     algorithm = ALGORITHMS[algo]
+    for key in FROM_COMMAND_LINE & hyperparams.keys():
+        raise ValueError(f"{key!r} cannot be set in a configuration: RL Zoo takes it from the command line")
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     algorithm.check_values(hyperparams)
-    policy_kwargs = hyperparams.get("policy_kwargs")
-    if isinstance(policy_kwargs, dict):
-        resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    policy_kwargs = hyperparams.get("policy_kwargs") or {}
+    check_names(
+        "policy_kwargs", policy_kwargs, keyword_names(DQNPolicy) - {"observation_space", "action_space", "lr_schedule"}
+    )
+    resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
     env_wrappers = hyperparams.get("env_wrapper") or []
     for env_wrapper in env_wrappers if isinstance(env_wrappers, list) else [env_wrappers]:
         for name, kwargs in env_wrapper.items() if isinstance(env_wrapper, dict) else ():
-            check = getattr(get_class_by_name(name), "check_values", None)
-            if check is not None:
-                check(**(kwargs or {}))
+            wrapper = get_class_by_name(name)
+            check_names(name, kwargs or {}, keyword_names(wrapper) - {"env"})
+            if hasattr(wrapper, "check_values"):
+                wrapper.check_values(**(kwargs or {}))
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:

@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import rl_zoo3
+
 
 def _folder() -> Path:
     """Where the YAML files are: inside an installed package, beside it in an editable installation."""
@@ -29,6 +31,8 @@ def find_config(config: str) -> str:
     known = presets()
     if config in known:
         return str(known[config])
+    if Path(config).parent == Path(rl_zoo3.__file__).parent / "hyperparams" and Path(config).stem in known:
+        return str(known[Path(config).stem])  # RL Zoo's default, where it is not installed beside us
     if not config.endswith((".yml", ".yaml", ".py")) and _is_module(config):
         return config
     raise ValueError(f"--conf-file {config!r} is neither a file nor a preset; the presets are {', '.join(known)}")

@@ -24,7 +24,7 @@ def register() -> None:
 
     RL Zoo calls this through the module ``custom_envs``, wherever its scripts import their environments.
     """
-    with _warn_if_rl_zoo_has_changed():
+    with _give_up_if_rl_zoo_has_changed():
         from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
         from rl_zoo3.utils import ALGOS
 
@@ -58,16 +58,18 @@ class _UnfinishedModule(ModuleType):
         value = super().__getattribute__(name)
         if name == "ExperimentManager":
             self.__class__ = ModuleType  # type: ignore[assignment]  # back to what it was
-            with _warn_if_rl_zoo_has_changed():
+            with _give_up_if_rl_zoo_has_changed():
                 _extend_manager(self)
         return value
 
 
 @contextmanager
-def _warn_if_rl_zoo_has_changed() -> Iterator[None]:
+def _give_up_if_rl_zoo_has_changed() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # RL Zoo's other algorithms go on working
+        for name in ALGORITHMS:
+            getattr(sys.modules.get("rl_zoo3.utils"), "ALGOS", {}).pop(name, None)
         warnings.warn(
             f"sb3-atari-dqn does not find what it needs in rl_zoo3 {getattr(rl_zoo3, '__version__', '?')}, so "
             f"{', '.join(ALGORITHMS)} cannot be used: {error!r}. "

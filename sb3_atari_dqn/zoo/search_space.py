@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 #: the preset's hyperparameters while a trial runs; sampled values are laid over them
-preset_of_trial: ContextVar[dict[str, Any]] = ContextVar("preset_of_trial")
+preset_of_trial: ContextVar[dict[str, Any] | None] = ContextVar("preset_of_trial", default=None)
 
 #: networks for Atari's stacked frames that a trial can choose from. TutorialCNN has 38 million parameters and belongs
 #: to the motion tracer: a preset that uses it, or a network of your own, keeps it.
@@ -98,5 +98,5 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     :param additional_args: not used
     :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
     """
-    preset = preset_of_trial.get()
+    preset = preset_of_trial.get() or {}
     return lay_over(preset, convert(suggest(trial, preset)))

@@ -74,6 +74,11 @@ def test_takes_the_maximum_of_two_frames_of_four() -> None:
     assert (state[..., 0] == tracer._grey_image(merged).astype(np.uint8)).all()
 
 
+def test_refuses_an_environment_without_rgb_frames() -> None:
+    with pytest.raises(ValueError, match="MotionTracer needs RGB frames"):
+        MotionTracerAtariWrapper(gym.make("CartPole-v1"))
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

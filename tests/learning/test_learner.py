@@ -51,6 +51,19 @@ def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     assert not reported.requires_grad
 
 
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU: only CUDA can tell that the host waited")
+def test_update_never_waits_for_a_gpu() -> None:
+    q_net = linear([1.0, 2.0]).cuda()
+    learner = Learner(q_net, q_net, th.optim.Adam(q_net.parameters()), make_objective("huber", 1.0), 10.0)
+    batch = SimpleNamespace(**{name: tensor.cuda() for name, tensor in vars(BATCH).items()})
+    learner.update(batch)  # the first one makes Adam's moments
+    th.cuda.set_sync_debug_mode("error")
+    try:
+        learner.update(batch)
+    finally:
+        th.cuda.set_sync_debug_mode("default")
+
+
 def test_update_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(*args: object, **kwargs: object) -> None:
         raise AssertionError("the host waits for the device")
@@ -79,3 +92,12 @@ def test_report_summarises_all_updates_once() -> None:
         {"loss": 1.0, "q_values_mean": 4.5, "q_values_min": 1.0, "q_values_max": 9.0, "q_values_std": math.sqrt(8.75)}
     )
     assert report.read() == {}
+
+
+def test_report_forgets_no_update() -> None:
+    report = UpdateReport()
+    for number in range(2500):
+        report.add(th.tensor([float(number), 0.0, float(number), float(number), 0.0]))
+    summary = report.read()
+    assert summary["loss"] == pytest.approx(1249.5)
+    assert (summary["q_values_min"], summary["q_values_max"]) == (0.0, 2499.0)

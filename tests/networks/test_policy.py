@@ -52,6 +52,11 @@ def test_refuses_an_unknown_name(name: str) -> None:
         CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs={"features_extractor_class": name})
 
 
+def test_refuses_what_is_no_extractor() -> None:
+    with pytest.raises(ValueError, match=r"is <function join.*not a features extractor"):
+        CustomDQN("CnnPolicy", Images((1, 42, 42)), policy_kwargs={"features_extractor_class": "os.path.join"})
+
+
 def test_names_and_classes_are_the_same() -> None:
     models = [
         CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs={"features_extractor_class": extractor})

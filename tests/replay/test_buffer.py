@@ -1,7 +1,5 @@
 """Batches from SB3's buffers, and clipping before rewards are folded."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch as th
@@ -57,10 +55,12 @@ def test_clips_each_reward_before_n_steps_are_folded() -> None:
     assert raw.rewards[by_state[0.0]].item() == pytest.approx(8.0)
 
 
-def test_refuses_a_buffer_that_would_ignore_clipping() -> None:
+@pytest.mark.parametrize("method", ["sample", "_get_samples"])
+def test_refuses_a_buffer_that_would_ignore_clipping(method: str) -> None:
     class Own(ReplayBuffer):
-        def _get_samples(self, *args: Any, **kwargs: Any) -> Any:
-            return None
+        pass
+
+    setattr(Own, method, lambda self, *args, **kwargs: None)
 
     buffer = Own(3, VECTOR, ACTION, "cpu")
     set_reward_clipping(buffer, False)

@@ -16,6 +16,7 @@ from sb3_atari_dqn.zoo import register
 from tests.zoo.experiments import make_experiment, make_model
 
 PONG = "PongNoFrameskip-v4"
+ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
 
 
 def test_registering_again_changes_nothing() -> None:
@@ -28,9 +29,13 @@ def test_registering_again_changes_nothing() -> None:
 
 
 def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(ExperimentManager, "objective")
-    with pytest.warns(UserWarning, match=r"rl_zoo3 .*dqn_custom cannot be used.*objective.*pip install 'rl-zoo3"):
-        register()
+    with monkeypatch.context() as changed:
+        changed.delattr(ExperimentManager, "objective")
+        with pytest.warns(UserWarning, match=r"rl_zoo3 .*dqn_custom cannot be used.*objective.*pip install 'rl-zoo3"):
+            register()
+        assert "dqn_custom" not in ALGOS
+    register()
+    assert ALGOS["dqn_custom"] is CustomDQN
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,11 @@ def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) 
         ({"loss": "hubber"}, ValueError, "loss='hubber' is not known"),
         ({"target_update_interval": 0}, ValueError, "target_update_interval=0 must be"),
         ({"policy_kwargs": {"features_extractor_class": "NipsCMM"}}, ValueError, "'NipsCMM' is not known"),
+        ({"policy_kwargs": "dict(features_extractor_class='NipsCMM')"}, ValueError, "'NipsCMM' is not known"),
+        ({"policy_kwargs": {"net_arc": []}}, TypeError, "policy_kwargs has no argument 'net_arc'; did you mean 'net_arch'"),
+        ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decy": 0.5}}]}, TypeError, "'decy'; did you mean 'decay'"),
+        ({"env_wrapper": [{ATARI_WRAPPER: {"clip_rewrd": False}}]}, TypeError, "'clip_rewrd'; did you mean 'clip_reward'"),
+        ({"seed": 3}, ValueError, "'seed' cannot be set in a configuration"),
         ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decay": 1}}]}, ValueError, "decay=1 must be"),
         ({"env_wrapper": {"sb3_atari_dqn.MotionTracerAtariWrapper": {"width": 0}}}, ValueError, "width=0 must be"),
     ],
@@ -101,8 +111,9 @@ def test_a_trial_is_trained_again_with_its_hyperparameters(study: tuple[Path, st
         storage=study[1],
         study_name="pong",
         trial_id=trial_id,
-        hyperparams={"buffer_size": 10},
+        hyperparams={"buffer_size": 10, "policy_kwargs": "dict(net_arch=[24])"},
     )
+    assert model.q_net.net_arch == [24], "merged, not replaced"
     assert model.lr_schedule(1) == params["learning_rate"]
     assert model.gamma == 1 - params["one_minus_gamma"]
     for name in ("batch_size", "loss", "clip_rewards", "target_update_interval", "exploration_fraction"):
@@ -178,16 +189,27 @@ def test_other_failures_are_not_hidden(tmp_path: Path) -> None:
     [
         ({"trial_id": 0}, "--trial-id 0 needs the study"),
         ({"trial_id": 7, "study_name": "pong"}, "--trial-id 7 is not in study 'pong'"),
+        ({"trial_id": -1, "study_name": "pong"}, "--trial-id -1 is not in study 'pong'"),
         ({"trial_id": 0, "study_name": "ping"}, "--study-name 'ping' is not in --storage"),
+        ({"trial_id": 0, "study_name": "pong", "storage": "sqlite:///typo.db"}, "there is no file 'typo.db'"),
+        ({"trial_id": 0, "study_name": "pong", "storage": "no such address"}, "'no such address' cannot be opened"),
     ],
 )
 def test_refuses_a_trial_that_is_not_there(
     kwargs: dict[str, Any], message: str, study: tuple[Path, str], tmp_path: Path
 ) -> None:
-    storage = study[1] if "study_name" in kwargs else None
+    storage = {"storage": study[1]} if "study_name" in kwargs else {}
     with pytest.raises(ValueError, match=message):
-        make_model(tmp_path, PONG, storage=storage, **kwargs)
+        make_model(tmp_path, PONG, **{**storage, **kwargs})
     assert not list(tmp_path.iterdir())
+    assert not Path("typo.db").exists()
+
+
+def test_refuses_a_trial_of_another_algorithm(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'ppo.db'}"
+    optuna.create_study(storage=storage, study_name="ppo").add_trial(optuna.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="has no 'one_minus_gamma': it is not a trial of this algorithm"):
+        make_model(tmp_path / "logs", PONG, storage=storage, study_name="ppo", trial_id=0)
 
 
 def test_other_algorithms_are_left_alone(tmp_path: Path) -> None:

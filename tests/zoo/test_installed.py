@@ -1,5 +1,6 @@
 """RL Zoo's four commands as a user runs them: installed, from an empty folder, in processes of their own, on real ROMs."""
 
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def trained(wheel: Installation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     output = wheel.run(folder, "rl_zoo3.train", *PONG, *SHORT, *STUDY, *tune)
     assert "Best trial" in output
     return folder
+
+
+def test_declares_what_rl_zoos_commands_need_and_nobody_else_declares() -> None:
+    declared = {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in importlib.metadata.requires("sb3-atari-dqn") or ()}
+    assert {"requests", "moviepy", "opencv-python-headless", "pandas", "tensorboard", "ale-py"} <= declared
 
 
 def test_train_learns_and_saves(trained: Path) -> None:
@@ -133,3 +139,4 @@ def test_uninstalling_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
     installation.pip("uninstall", "--yes", "sb3-atari-dqn")
     assert installation.files() == before
     assert not (installation.site_packages / "sb3_atari_dqn").exists()
+    assert not list(installation.site_packages.glob("**/*custom_envs*"))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rl_zoo3
 import yaml
 
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
@@ -60,16 +61,12 @@ def test_motion_tracer_changes_input_network_and_discount_only() -> None:
     for section in ("atari", "Breakout-v0"):
         tracer, plain = read("motion-tracer", section), read("dqn_custom", "atari")
         changed = {key for key in tracer.keys() | plain.keys() if tracer.get(key) != plain.get(key)}
-        assert changed == {
-            "env_wrapper",
-            "frame_stack",
-            "policy_kwargs",
-            "gamma",
-            # Nature's default, and the tutorial's epsilons
-            "huber_delta",
-            "exploration_final_eps",
-            "eval_epsilon",
-        }
+        assert changed == {"env_wrapper", "frame_stack", "policy_kwargs", "gamma"}
+
+
+def test_finds_the_default_where_rl_zoo_is_installed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl_zoo3, "__file__", "/elsewhere/rl_zoo3/__init__.py")
+    assert find_config("/elsewhere/rl_zoo3/hyperparams/dqn_custom.yml") == str(presets()["dqn_custom"])
 
 
 def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
