@@ -24,6 +24,10 @@ def test_the_package_pulls_in_neither_rl_zoo_nor_optuna_nor_matplotlib() -> None
     run("import sys, sb3_atari_dqn; assert not {'rl_zoo3', 'optuna', 'matplotlib'} & sys.modules.keys()")
 
 
+def test_the_package_makes_atari_known_to_gymnasium() -> None:
+    run("import gymnasium, sb3_atari_dqn; gymnasium.make('BreakoutNoFrameskip-v4')")
+
+
 @pytest.mark.parametrize(
     "imports",
     [
