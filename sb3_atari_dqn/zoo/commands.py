@@ -12,7 +12,7 @@ from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.studies import open_study
 
 #: RL Zoo's scripts
-ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "benchmark", "push_to_hub", "load_from_hub")
+ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
 
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
 

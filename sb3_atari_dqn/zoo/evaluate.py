@@ -32,7 +32,9 @@ def evaluate(arguments: list[str]) -> None:
 
     args_files = sorted(args.run.glob("*/args.yml"))
     if len(args_files) != 1:
-        parser.error(f"{str(args.run)!r} is not the folder of a training run: it holds {len(args_files)} */args.yml, not one")
+        parser.error(
+            f"{str(args.run)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
+        )
     if args.episodes < 1:
         parser.error(f"--episodes {args.episodes} must be at least 1")
     run_args = yaml.load(args_files[0].read_text(), Loader=yaml.UnsafeLoader)  # RL Zoo's file, with its Python tags
