@@ -7,6 +7,7 @@ latest one. The methods concerned are wrapped here, for our algorithms alone.
 """
 
 import functools
+import inspect
 import sys
 import tempfile
 from collections import OrderedDict
@@ -138,15 +139,18 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     algorithm.check_values(hyperparams)
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
-    check_names(
-        "policy_kwargs", policy_kwargs, keyword_names(DQNPolicy) - {"observation_space", "action_space", "lr_schedule"}
-    )
+    if hyperparams.get("policy") in algorithm.policy_aliases:  # a policy of the user's may take more
+        given = {"observation_space", "action_space", "lr_schedule"}
+        check_names("policy_kwargs", policy_kwargs, keyword_names(DQNPolicy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
     env_wrappers = hyperparams.get("env_wrapper") or []
     for env_wrapper in env_wrappers if isinstance(env_wrappers, list) else [env_wrappers]:
         for name, kwargs in env_wrapper.items() if isinstance(env_wrapper, dict) else ():
-            wrapper = get_class_by_name(name)
-            check_names(name, kwargs or {}, keyword_names(wrapper) - {"env"})
+            wrapper = get_class_by_name(name) if isinstance(name, str) else name
+            if not any(
+                parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(wrapper).parameters.values()
+            ):
+                check_names(str(name), kwargs or {}, keyword_names(wrapper) - {"env"})
             if hasattr(wrapper, "check_values"):
                 wrapper.check_values(**(kwargs or {}))
 

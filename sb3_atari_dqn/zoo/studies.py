@@ -17,7 +17,7 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
     :return: the study
     :raises ValueError: if it is not there
     """
-    file = Path(storage.removeprefix("sqlite:///"))
+    file = Path(storage.removeprefix("sqlite:///").partition("?")[0])
     if (storage.startswith("sqlite:///") or storage.endswith(".log")) and not file.is_file():  # opening it would make it
         raise ValueError(f"--storage {storage!r}: there is no file {str(file)!r}")
     try:
@@ -38,7 +38,7 @@ def trial_hyperparams(study: optuna.Study, trial_id: int) -> dict[str, Any]:
     """
     trials = study.get_trials(deepcopy=False)
     if not 0 <= trial_id < len(trials):
-        raise ValueError(f"--trial-id {trial_id} is not in study {study.study_name!r}, it has {len(trials)}")
+        raise ValueError(f"--trial-id {trial_id} is not in study {study.study_name!r}; its trials: {len(trials)}, from 0 on")
     try:
         return convert(trials[trial_id].params)
     except KeyError as missing:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import optuna
 import pytest
 import rl_zoo3.exp_manager
@@ -12,6 +13,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_atari_dqn import CustomDQN, NipsCNN
+from sb3_atari_dqn.networks.policy import CnnPolicy
 from sb3_atari_dqn.zoo import register
 from tests.zoo.experiments import make_experiment, make_model
 
@@ -61,6 +63,33 @@ def test_refuses_bad_configurations_before_anything_is_made(
     with pytest.raises(error, match=message):
         make_model(tmp_path, PONG, hyperparams=hyperparams)
     assert not list(tmp_path.iterdir())
+
+
+class OpenPolicy(CnnPolicy):
+    """A user's policy with an argument of its own."""
+
+    def __init__(self, *args: Any, note: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.note = note
+
+
+class OpenWrapper(gym.Wrapper):
+    """A user's wrapper that takes anything."""
+
+    def __init__(self, env: gym.Env, **kwargs: Any) -> None:
+        super().__init__(env)
+
+
+def test_lets_users_policies_and_wrappers_take_what_they_take(tmp_path: Path) -> None:
+    own = {
+        "buffer_size": 10,
+        "policy": f"{__name__}.OpenPolicy",
+        "policy_kwargs": {"note": "mine"},
+        "env_wrapper": [{f"{__name__}.OpenWrapper": {"anything": 1}}, {ATARI_WRAPPER: {"clip_reward": False}}],
+    }
+    model = make_model(tmp_path, PONG, hyperparams=own)
+    assert isinstance(model.policy, OpenPolicy)
+    assert model.policy.note == "mine"
 
 
 @pytest.fixture(scope="module")
