@@ -4,6 +4,16 @@ from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
+from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
 
-__all__ = ["CustomDQN", "MotionTracer", "MotionTracerAtariWrapper", "NatureCNN", "NipsCNN", "TutorialCNN", "__version__"]
+__all__ = [
+    "CustomDQN",
+    "FrameReplayBuffer",
+    "MotionTracer",
+    "MotionTracerAtariWrapper",
+    "NatureCNN",
+    "NipsCNN",
+    "TutorialCNN",
+    "__version__",
+]
 __version__ = "0.1.0"

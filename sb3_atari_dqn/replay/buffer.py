@@ -4,13 +4,27 @@ A buffer keeps raw rewards; they are clipped when they are read, before n steps 
 and n-step returns become one number here, ``discounts = gamma**k * (1 - terminal)``: nothing above handles flags.
 """
 
+import warnings
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
-from stable_baselines3.common.type_aliases import TensorDict
+from stable_baselines3.common.type_aliases import ReplayBufferSamples, TensorDict
 from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_atari_dqn.replay.device_frames import DeviceFrames
+from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, make_frames
+from sb3_atari_dqn.replay.n_step import fold
+
+#: bytes of a transition besides its frames: their ids, action, reward, end and time-out
+_BYTES_BESIDE_FRAMES = 52
+
+#: how much smaller compressed frames are at least, of the games that were measured
+_LEAST_COMPRESSION = 15
 
 
 class Batch(NamedTuple):
@@ -75,9 +89,251 @@ def set_reward_clipping(replay_buffer: ReplayBuffer, clip: bool) -> None:
         return
     buffer_class = type(replay_buffer)
     readers = [next(base for base in buffer_class.__mro__ if method in vars(base)) for method in ("sample", "_get_samples")]
-    if any(reader.__module__.partition(".")[0] != "stable_baselines3" for reader in readers):
+    if any(reader.__module__.partition(".")[0] not in ("stable_baselines3", "sb3_atari_dqn") for reader in readers):
         raise ValueError(
             f"clip_rewards=True has no effect on {buffer_class.__name__}, which does not read rewards as "
             "Stable-Baselines3's buffers do; clip in the environment (ClipRewardEnv) or use another replay_buffer_class"
         )
     overrides["_normalize_reward"] = sign_rewards
+
+
+class FrameReplayBuffer(ReplayBuffer):
+    """
+    Stable-Baselines3's replay buffer with each frame stored once, where SB3 stores each about eight times.
+
+    An observation of ``n_stack`` frames is kept as the numbers of its frames. Frames are recognised by their pixels, not by
+    flags: a stack that goes on from the one before brings one new frame; one that starts an episode brings its own, black or
+    repeated as the environment made it. So what is sampled is what was added, byte for byte, for any observations.
+    With the same random numbers it samples what ``ReplayBuffer`` does, and with ``n_steps`` what ``NStepReplayBuffer`` does.
+
+    :param buffer_size: transitions of all environments together
+    :param observation_space: images, uint8 (channels, height, width)
+    :param action_space: see ``stable_baselines3.common.buffers.ReplayBuffer``
+    :param device: where samples go. On a GPU, uncompressed frames live there too.
+    :param n_envs: number of environments
+    :param optimize_memory_usage: must be ``False``: that is SB3's way to store less
+    :param handle_timeout_termination: whether a time-out (``infos[i]["TimeLimit.truncated"]``) is bootstrapped from
+    :param n_stack: frames in an observation, oldest first along the channels: 4 for ``VecFrameStack``, 1 for observations
+        that are not stacked, as the motion tracer's
+    :param compression: ``"lz4"`` (a million transitions in 0.2 to 0.4 GB), ``"zstd"`` (smaller and slower) or ``None``
+    :param n_steps: rewards to add up before bootstrapping, at least 1
+    :param gamma: discount factor of one step, for ``n_steps`` above 1
+    :raises ValueError: for observations that it cannot serve, or a value that is not allowed
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_stack: int = 4,
+        compression: str | None = "lz4",
+        n_steps: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        self.check_values(observation_space, n_stack, compression, n_steps, gamma)
+        if optimize_memory_usage:
+            raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        self.optimize_memory_usage = False
+        self.handle_timeout_termination = handle_timeout_termination
+        self.n_stack = n_stack
+        self.compression = compression
+        self.n_steps = n_steps
+        self.gamma = gamma
+
+        self._n_pixels = int(np.prod(self.obs_shape)) // n_stack
+        self._warn_if_too_large()
+        # frames of observation and next observation; zeros take memory when they are first written to
+        self._frame_ids = np.zeros((self.buffer_size, n_envs, 2, n_stack), dtype=np.int32)
+        self.actions = np.zeros((self.buffer_size, n_envs, self.action_dim), dtype=self._maybe_cast_dtype(action_space.dtype))
+        self.rewards = np.zeros((self.buffer_size, n_envs), dtype=np.float32)
+        self.dones = np.zeros((self.buffer_size, n_envs), dtype=np.float32)
+        self.timeouts = np.zeros((self.buffer_size, n_envs), dtype=np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all transitions."""
+        super().reset()
+        self.frames: Frames
+        if self.compression is None and self.device.type != "cpu":
+            n_frames = self.buffer_size * self.n_envs
+            self.frames = DeviceFrames(self._n_pixels, n_frames + n_frames // 16, self.device)
+        else:
+            self.frames = make_frames(self._n_pixels, self.n_envs, self.compression)
+        # the next observations of the last transitions, to recognise them when they come back as observations
+        self._last_stacks = np.zeros((self.n_envs, self.n_stack, self._n_pixels), dtype=np.uint8)
+        self._last_ids = np.full((self.n_envs, self.n_stack), BLACK, dtype=np.int32)
+
+    @staticmethod
+    def check_values(
+        observation_space: spaces.Space[Any] | None = None,
+        n_stack: int = 4,
+        compression: str | None = "lz4",
+        n_steps: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        """
+        :param observation_space: see above, like the others; not looked at if ``None``
+        :param n_stack: see above
+        :param compression: see above
+        :param n_steps: see above
+        :param gamma: see above
+        :raises ValueError: for observations that cannot be served, or a value that is not allowed
+        """
+        if compression not in COMPRESSIONS:
+            raise ValueError(f"compression={compression!r} is not known; choose one of {', '.join(map(repr, COMPRESSIONS))}")
+        for name, value in (("n_stack", n_stack), ("n_steps", n_steps)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+        if not isinstance(gamma, Real) or not 0 <= float(gamma) <= 1:
+            raise ValueError(f"gamma={gamma!r} must be a number in [0, 1]")
+        if observation_space is None:
+            return
+        if not isinstance(observation_space, spaces.Box) or observation_space.dtype != np.uint8:
+            raise ValueError(f"FrameReplayBuffer needs images, uint8 (channels, height, width), not {observation_space}")
+        shape = observation_space.shape
+        if len(shape) != 3 or shape[0] % n_stack:
+            raise ValueError(
+                f"n_stack={n_stack}: observations of shape {shape} are not (channels, height, width) with as many channels for "
+                "each of the stacked frames; give replay_buffer_kwargs the n_stack of the environment, 1 if it does not stack"
+            )
+
+    def _warn_if_too_large(self) -> None:
+        n_transitions = self.buffer_size * self.n_envs
+        frame_bytes = self._n_pixels if self.compression is None else self._n_pixels // _LEAST_COMPRESSION
+        n_bytes = n_transitions * (frame_bytes + _BYTES_BESIDE_FRAMES)
+        if self.compression is None and self.device.type == "cuda":
+            available = th.cuda.mem_get_info(self.device)[0]
+        else:
+            available = psutil.virtual_memory().available
+        if n_bytes > available:
+            warnings.warn(
+                f"A replay memory of {n_transitions} transitions takes about {n_bytes / 1e9:.2f} GB when it is full, and "
+                f"{available / 1e9:.2f} GB are free: lower buffer_size"
+                + ("" if self.compression else ', or set compression="lz4"'),
+                stacklevel=3,
+            )
+
+    def add(
+        self,
+        obs: np.ndarray,
+        next_obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one transition of each environment.
+
+        :param obs: observations, uint8 (n_envs, channels, height, width)
+        :param next_obs: observations one step later, terminal ones where an episode ended, same shape
+        :param action: actions, (n_envs, ...)
+        :param reward: raw rewards (n_envs,)
+        :param done: whether an episode ended with the step (n_envs,)
+        :param infos: of each environment
+        """
+        stacks = np.ascontiguousarray(obs).reshape(self._last_stacks.shape)
+        next_stacks = np.ascontiguousarray(next_obs).reshape(self._last_stacks.shape)
+        forgotten = self._frame_ids[self.pos].tolist() if self.full else []
+        ids = self._frame_ids[self.pos]
+
+        ids[:, 0] = self._last_ids
+        for env_index in _where_different(stacks, self._last_stacks):
+            ids[env_index, 0] = self._add_stack(stacks[env_index], env_index)
+        ids[:, 1, :-1] = ids[:, 0, 1:]
+        ids[:, 1, -1] = self.frames.add(next_stacks[:, -1], list(range(self.n_envs)))
+        if self.n_stack > 1:
+            for env_index in _where_different(stacks[:, 1:], next_stacks[:, :-1]):
+                self.frames.free([int(ids[env_index, 1, -1])])
+                ids[env_index, 1] = self._add_stack(next_stacks[env_index], env_index)
+        self._last_ids[:] = ids[:, 1]
+        self._last_stacks[:] = next_stacks
+
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.dones[self.pos] = done
+        if self.handle_timeout_termination:
+            self.timeouts[self.pos] = [info.get("TimeLimit.truncated", False) for info in infos]
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full = True
+            self.pos = 0
+
+        # An environment's frames come and go in one order: what its oldest transition left does not need is not needed
+        for old, oldest in zip(forgotten, self._frame_ids[self.pos].tolist(), strict=False):
+            self.frames.free(list({*old[0], *old[1]} - {*oldest[0], *oldest[1], BLACK}))
+
+    def _add_stack(self, stack: np.ndarray, env_index: int) -> list[int]:
+        """
+        :param stack: frames that do not go on from the last ones, uint8 (n_stack, n_pixels)
+        :param env_index: environment they come from
+        :return: their ids
+        """
+        ids: list[int] = []
+        for index, frame in enumerate(stack):
+            if not frame.any():
+                ids.append(BLACK)
+            elif index and np.array_equal(frame, stack[index - 1]):
+                ids.append(ids[-1])
+            else:
+                ids += self.frames.add(frame[None], [env_index])
+        return ids
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        env_indices = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        actions = self.actions[batch_inds, env_indices]
+        last = batch_inds
+        discounts = None
+        if self.n_steps == 1:
+            rewards = self._normalize_reward(self.rewards[batch_inds, env_indices].reshape(-1, 1), env)
+        else:
+            steps = (batch_inds[:, None] + np.arange(self.n_steps)) % self.buffer_size
+            where = steps, env_indices[:, None]
+            ends = (self.dones[where] != 0) | (self.timeouts[where] != 0) | (steps == (self.pos - 1) % self.buffer_size)
+            folded = fold(self._normalize_reward(self.rewards[where], env), ends, self.gamma)
+            rewards, discounts = folded.returns, self.to_torch(folded.discounts, copy=False)
+            last = (batch_inds + folded.last) % self.buffer_size
+        terminal = self.dones[last, env_indices] * (1 - self.timeouts[last, env_indices])
+
+        ids = np.stack([self._frame_ids[batch_inds, env_indices, 0], self._frame_ids[last, env_indices, 1]])
+        observations, next_observations = self.frames.read(ids.reshape(-1)).reshape(2, len(batch_inds), *self.obs_shape)
+        return ReplayBufferSamples(
+            observations=self._to_samples(observations, env),
+            actions=self.to_torch(actions, copy=False),
+            next_observations=self._to_samples(next_observations, env),
+            dones=self.to_torch(terminal.reshape(-1, 1), copy=False),
+            rewards=self.to_torch(rewards, copy=False),
+            discounts=discounts,
+        )
+
+    def _to_samples(self, observations: np.ndarray | th.Tensor, env: VecNormalize | None) -> th.Tensor:
+        """
+        :param observations: uint8 (batch, channels, height, width), our own copy
+        :param env: normalises observations, if given
+        :return: the same on the device
+        """
+        if isinstance(observations, th.Tensor):
+            if env is None:
+                return observations
+            observations = observations.cpu().numpy()
+        normalized = self._normalize_obs(observations, env)
+        assert isinstance(normalized, np.ndarray)
+        return self.to_torch(normalized, copy=False)
+
+
+def _where_different(arrays: np.ndarray, others: np.ndarray) -> list[int]:
+    """
+    :param arrays: uint8 (n, ...), the last axis contiguous
+    :param others: same shape
+    :return: indices of those of the n that differ
+    """
+    if arrays.shape[-1] % 8 == 0:  # eight pixels at a time
+        arrays, others = arrays.view(np.uint64), others.view(np.uint64)
+    return np.flatnonzero((arrays != others).reshape(len(arrays), -1).any(axis=1)).tolist()
