@@ -23,14 +23,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning import accelerate as acceleration
+from sb3_atari_dqn.learning.learner import UpdateReport
 from sb3_atari_dqn.learning.objectives import make_objective
+from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_atari_dqn.replay.buffer import sample_batch, set_reward_clipping
+from sb3_atari_dqn.replay.buffer import FrameReplayBuffer, sample_batch, set_reward_clipping
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
 
@@ -62,6 +66,26 @@ def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> Non
             )
 
 
+class _WorkWhileStepping(VecEnvWrapper):
+    """
+    Does something else between ``step_async`` and ``step_wait``.
+
+    :param venv: the environments
+    :param work: what to do
+    """
+
+    def __init__(self, venv: VecEnv, work: Callable[[], None]) -> None:
+        super().__init__(venv)
+        self._work = work
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        self._work()
+        return self.venv.step_wait()
+
+
 class CustomDQN(DQN):
     """
     Deep Q-Network with a choice of loss, reward clipping, an optional target network, and evaluation at an epsilon of
@@ -80,6 +104,16 @@ class CustomDQN(DQN):
         from the network itself, without a target network
     :param eval_epsilon: probability of a random action in ``predict(deterministic=False)``, in [0, 1]; it does not
         depend on how far exploration has come
+    :param update_period: agent steps of all environments together for each update (Nature: 4), in place of ``train_freq``
+        and ``gradient_steps``, which count steps of each environment. ``None`` leaves it to these.
+    :param precision: number format that updates are computed in: ``"float32"``, ``"bf16"`` (the parameters themselves stay
+        float32), or ``"auto"``, bf16 where the processor has it
+    :param accelerate: ``"none"``: SB3's updates, bit for bit; ``"fused"``: other memory layouts, and clipping and Adam in one
+        kernel; ``"compile"``: parts compiled, which takes a compiler and half a minute; ``"cuda-graph"``: an update as one
+        launch on a GPU; ``"auto"``: the best of ``"fused"`` and ``"cuda-graph"`` that works
+    :param overlap: compute updates while the environments step. Updates that are due after a step wait for the next one
+        and run between its ``step_async`` and ``step_wait``, so actions are chosen with weights that are up to one step of
+        all environments older. ``False`` is SB3's strict alternation.
     :raises TypeError: for an argument that neither DQN nor this class has, naming the nearest one
     :raises ValueError: for a value out of its range
     """
@@ -102,6 +136,10 @@ class CustomDQN(DQN):
         clip_rewards: bool = False,
         target_update_interval: int | None = 10_000,
         eval_epsilon: float = 0.05,
+        update_period: int | None = None,
+        precision: str = "float32",
+        accelerate: str = "none",
+        overlap: bool = False,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -109,12 +147,17 @@ class CustomDQN(DQN):
         arguments = inspect.signature(DQN.__init__).bind_partial(self, policy, env, *args, **kwargs).arguments
         target_update_interval = arguments.pop("target_update_interval", target_update_interval)  # given by position
         del arguments["self"]
+        self.check_values({**arguments, "update_period": update_period})
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
         self.clip_rewards = clip_rewards
         self.target_update_interval = target_update_interval
         self.eval_epsilon = eval_epsilon
+        self.update_period = update_period
+        self.precision = precision
+        self.accelerate = accelerate
+        self.overlap = overlap
         if _init_setup_model:
             self._setup_model()
             self._allocate_replay_buffer()
@@ -154,20 +197,51 @@ class CustomDQN(DQN):
         epsilon = settings.get("eval_epsilon", 0.0)
         if not isinstance(epsilon, Real) or not 0 <= float(epsilon) <= 1:
             raise ValueError(f"eval_epsilon={epsilon!r} must be a number in [0, 1]")
-        clip_rewards = settings.get("clip_rewards", False)
-        if not isinstance(clip_rewards, bool | np.bool_):
-            raise ValueError(f"clip_rewards={clip_rewards!r} must be True or False")
+        for name in ("clip_rewards", "overlap"):
+            if not isinstance(settings.get(name, False), bool | np.bool_):
+                raise ValueError(f"{name}={settings[name]!r} must be True or False")
+        acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
+        cls._check_update_period(settings)
+
+    @staticmethod
+    def _check_update_period(settings: Mapping[str, Any]) -> None:
+        period, n_envs = settings.get("update_period"), settings.get("n_envs", 1)
+        if period is None:
+            return
+        for name in ("train_freq", "gradient_steps"):
+            if name in settings:
+                raise ValueError(f"{name}={settings[name]!r} has no effect with update_period={period}: leave one of them out")
+        if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
+            raise ValueError(f"update_period={period!r} must be a whole number of agent steps, at least 1, or None")
+        if period % n_envs and n_envs % period:
+            raise ValueError(
+                f"update_period={period} agent steps do not go with n_envs={n_envs} environments, which step together: one of "
+                "the two numbers must divide the other"
+            )
 
     def _setup_model(self) -> None:
-        self.check_values(vars(self))
+        settings = vars(self).copy()
+        if self.update_period is not None:
+            del settings["train_freq"], settings["gradient_steps"]
+        self.check_values(settings)
+        if self.update_period is not None:
+            self.train_freq = max(self.update_period // self.n_envs, 1)
+            self.gradient_steps = max(self.n_envs // self.update_period, 1)
         objective = make_objective(self.loss, self.huber_delta)
 
         if self.n_steps > 1 and self.replay_buffer_class is NStepReplayBuffer:
             self.replay_buffer_class = None  # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
+        folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
+        if folds_steps:
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+            FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
         # the constructor and learn() allocate it.
         self.replay_buffer = ReplayBuffer.__new__(ReplayBuffer)
-        super(DQN, self)._setup_model()
+        with warnings.catch_warnings():
+            if folds_steps:
+                warnings.filterwarnings("ignore", message=r"`n_steps=\d+` is ignored")  # for ours it is not
+            super(DQN, self)._setup_model()
         self.replay_buffer = None
 
         self._create_aliases()
@@ -176,8 +250,19 @@ class CustomDQN(DQN):
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
-        self.learner = Learner(self.q_net, self.q_net_target, self.policy.optimizer, objective, self.max_grad_norm)
+        self.learner = acceleration.make_learner(
+            self.q_net,
+            self.q_net_target,
+            self.policy.optimizer,
+            objective,
+            self.max_grad_norm,
+            self.precision,
+            self.accelerate,
+            make_copy=ComputeCopy,
+        )
         self.update_report = UpdateReport()
+        self._pending_batch_sizes: list[int] = []
+        self._overlapping_env: _WorkWhileStepping | None = None
 
         interval = self.target_update_interval
         if interval is not None and self.n_envs > interval:
@@ -243,6 +328,7 @@ class CustomDQN(DQN):
             target = {key.replace("q_net.", "q_net_target.", 1): value for key, value in online.items()}
             parameters = {**parameters, "policy": {**parameters["policy"], **target}}
         super().set_parameters(parameters, exact_match, device)
+        self.learner.refresh()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -265,6 +351,7 @@ class CustomDQN(DQN):
     ) -> tuple[int, BaseCallback]:
         if self.replay_buffer is None and self.env is not None:
             self._allocate_replay_buffer()
+        self.learner.refresh()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
     def _on_step(self) -> None:
@@ -274,21 +361,69 @@ class CustomDQN(DQN):
         if interval is not None and self._n_calls % max(interval // self.n_envs, 1) == 0:
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+            self.learner.refresh()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def learn(
+        self: SelfCustomDQN,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfCustomDQN:
+        """
+        Learn as Stable-Baselines3 does; updates that are still due at the end are made.
+
+        :param total_timesteps: agent steps of all environments together
+        :param callback: called at each step
+        :param log_interval: episodes between two lines of the log
+        :param tb_log_name: name of the run in TensorBoard
+        :param reset_num_timesteps: whether to count from zero
+        :param progress_bar: whether to show one
+        :return: the model
+        """
+        super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        self._make_pending_updates()
+        return self
+
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """
+        Play as Stable-Baselines3 does; with ``overlap``, learn while the environments step.
+
+        :param env: the environments
+        :param args: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``, like ``kwargs``
+        :param kwargs: see there
+        :return: how much was collected
+        """
+        if self.overlap:
+            if self._overlapping_env is None or self._overlapping_env.venv is not env:
+                self._overlapping_env = _WorkWhileStepping(env, self._make_pending_updates)
+            env = self._overlapping_env
+        return super().collect_rollouts(env, *args, **kwargs)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
         :param gradient_steps: how many updates
         :param batch_size: transitions in each
         """
+        self._pending_batch_sizes += [batch_size] * gradient_steps
+        if not self.overlap:
+            self._make_pending_updates()
+
+    def _make_pending_updates(self) -> None:
+        if not self._pending_batch_sizes:
+            return
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         assert self.replay_buffer is not None
-        for _ in range(gradient_steps):
+        for batch_size in self._pending_batch_sizes:
             batch = sample_batch(self.replay_buffer, batch_size, self.gamma, self._vec_normalize_env)
             self.update_report.add(self.learner.update(batch))
-        self._n_updates += gradient_steps
+        self._n_updates += len(self._pending_batch_sizes)
+        self._pending_batch_sizes.clear()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self) -> None:
@@ -315,7 +450,10 @@ class CustomDQN(DQN):
         """
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic=True)
-        return self._epsilon_greedy(observation, self.eval_epsilon), state
+        actions = self._epsilon_greedy(
+            observation, self.eval_epsilon, lambda observations: self.policy.predict(observations, deterministic=True)[0]
+        )
+        return actions, state
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -327,13 +465,27 @@ class CustomDQN(DQN):
         if self.num_timesteps < learning_starts:
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
-            actions = self._epsilon_greedy(self._last_obs, self.exploration_rate)
+            actions = self._epsilon_greedy(self._last_obs, self.exploration_rate, self._greedy_actions)
         return actions, actions
 
-    def _epsilon_greedy(self, observation: np.ndarray | dict[str, np.ndarray], epsilon: float) -> np.ndarray:
+    def _greedy_actions(self, observations: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        """
+        :param observations: a batch of them
+        :return: actions of the network that learns, int64 (batch,)
+        """
+        self.policy.set_training_mode(False)
+        return self.learner.greedy_actions(self.policy.obs_to_tensor(observations)[0]).cpu().numpy()
+
+    def _epsilon_greedy(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        epsilon: float,
+        greedy_actions: Callable[[np.ndarray | dict[str, np.ndarray]], np.ndarray],
+    ) -> np.ndarray:
         """
         :param observation: one observation, or a batch of them
         :param epsilon: probability of a random action, drawn for each observation on its own
+        :param greedy_actions: observations to the actions otherwise
         :return: actions, int64 (batch,) or one of them
         """
         vectorized = self.policy.is_vectorized_observation(observation)
@@ -342,7 +494,7 @@ class CustomDQN(DQN):
         if explore.all():
             actions = np.array([self.action_space.sample() for _ in explore])
         else:
-            actions = np.atleast_1d(self.policy.predict(observation, deterministic=True)[0])
+            actions = np.atleast_1d(greedy_actions(observation))
             for index in np.flatnonzero(explore):
                 actions[index] = self.action_space.sample()
         return actions if vectorized else actions[0]
@@ -376,4 +528,5 @@ class CustomDQN(DQN):
         return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "learner", "update_report"]
+        ours = ["learner", "update_report", "_pending_batch_sizes", "_overlapping_env"]
+        return [*super()._excluded_save_params(), *ours]

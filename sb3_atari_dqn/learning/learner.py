@@ -16,12 +16,39 @@ from sb3_atari_dqn.learning.targets import q_learning_targets
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
 
 
+def td_loss(q_net: nn.Module, q_net_target: nn.Module, objective: Objective, batch: Any) -> tuple[th.Tensor, th.Tensor]:
+    """
+    :param q_net: observations to Q-values (batch, n_actions), learnt
+    :param q_net_target: the same for the next states
+    :param objective: see ``Learner``
+    :param batch: see ``Learner.update``
+    :return: mean loss, to be differentiated, and Q-values of all actions, float (batch, n_actions)
+    """
+    with th.no_grad():
+        next_q_values = q_net_target(batch.next_observations)
+        targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
+    all_q_values = q_net(batch.observations)
+    q_values = th.gather(all_q_values, dim=1, index=batch.actions)
+    return objective(q_values, targets).mean(), all_q_values
+
+
+def report(loss: th.Tensor, all_q_values: th.Tensor) -> th.Tensor:
+    """
+    :param loss: of an update
+    :param all_q_values: float (batch, n_actions)
+    :return: what ``REPORTED`` names, float (5,)
+    """
+    with th.no_grad():
+        q_values_variance, q_values_mean = th.var_mean(all_q_values, correction=0)
+        return th.stack([loss, q_values_mean, all_q_values.min(), all_q_values.max(), q_values_variance])
+
+
 class Learner:
     """
     Fits ``q_net`` to the targets that ``q_net_target`` gives.
 
     :param q_net: observations to Q-values (batch, n_actions), learnt
-    :param q_net_target: the same for the next states, not learnt here; may be ``q_net`` itself
+    :param q_net_target: the same for the next states, copied now and then; may be ``q_net`` itself
     :param optimizer: of ``q_net``'s parameters
     :param objective: Q-values and targets, float (batch, 1), to losses (batch, 1)
     :param max_grad_norm: the gradient's norm is clipped to this
@@ -49,22 +76,23 @@ class Learner:
         :return: what ``REPORTED`` names, float (5,), on the device and not waited for; Q-values are those of all
             actions before the step
         """
-        with th.no_grad():
-            next_q_values = self.q_net_target(batch.next_observations)
-            targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
-
-        all_q_values = self.q_net(batch.observations)
-        q_values = th.gather(all_q_values, dim=1, index=batch.actions)
-        loss = self.objective(q_values, targets).mean()
-
+        loss, all_q_values = td_loss(self.q_net, self.q_net_target, self.objective, batch)
         self.optimizer.zero_grad()
         loss.backward()
         th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        return report(loss.detach(), all_q_values)
 
+    def greedy_actions(self, observations: Any) -> th.Tensor:
+        """
+        :param observations: as the environment gives them, (batch, *observation)
+        :return: actions of the largest Q-values, int64 (batch,)
+        """
         with th.no_grad():
-            q_values_variance, q_values_mean = th.var_mean(all_q_values, correction=0)
-            return th.stack([loss, q_values_mean, all_q_values.min(), all_q_values.max(), q_values_variance])
+            return self.q_net(observations).argmax(dim=1)
+
+    def refresh(self) -> None:
+        """Take over parameters of either network that somebody else has changed; nothing to do here."""
 
 
 class UpdateReport:

@@ -1,0 +1,204 @@
+"""Copies of a Q-network to compute with, laid out as processors like them.
+
+The parameters of the policy stay float32; a copy holds them in another number format and memory layout
+(Micikevicius et al. 2018, "Mixed precision training", section 3.1: a master copy of the weights).
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch as th
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.dqn.policies import QNetwork
+from torch import nn
+from torch.nn import functional as F
+
+#: sides of the patches that a first convolution is computed over: its stride, and the bytes of the words they are moved in
+PATCH = 4
+
+
+def pixels_to_patches(observations: th.Tensor) -> th.Tensor:
+    """
+    Space to depth: all pixels of a 4x4 patch as channels of one position.
+
+    :param observations: uint8 (batch, channels, height, width), both a multiple of 4
+    :return: uint8 (batch, channels * 16, height / 4, width / 4) in channels-last memory; channels in the order
+        (channel, row in the patch, column in the patch)
+    """
+    batch, channels, height, width = observations.shape
+    words = observations.contiguous().view(th.int32).reshape(batch, channels, height // PATCH, PATCH, width // PATCH)
+    patches = words.permute(0, 2, 4, 1, 3).contiguous().view(th.uint8)
+    return patches.view(batch, height // PATCH, width // PATCH, channels * PATCH**2).permute(0, 3, 1, 2)
+
+
+class PatchConv2d(nn.Module):
+    """
+    A convolution with stride 4 as one with stride 1 over ``pixels_to_patches``: the same sums, on more channels at a time.
+
+    :param conv: the convolution, its kernel a multiple of 4
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel = conv.kernel_size[0] // PATCH, conv.kernel_size[1] // PATCH
+        self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, conv.in_channels * PATCH**2, *self.kernel))
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+
+    def forward(self, patches: th.Tensor) -> th.Tensor:
+        """
+        :param patches: what ``pixels_to_patches`` gives, in the weights' number format
+        :return: what the convolution gives for the pixels
+        """
+        return F.conv2d(patches, self.weight, self.bias)
+
+    @staticmethod
+    def can_replace(conv: nn.Conv2d, image_shape: tuple[int, ...]) -> bool:
+        """
+        :param conv: a convolution
+        :param image_shape: what it is given, (channels, height, width)
+        :return: whether this can be computed in its place
+        """
+        return (
+            conv.stride == (PATCH, PATCH)
+            and conv.padding == (0, 0)
+            and conv.dilation == (1, 1)
+            and conv.groups == 1
+            and all(size % PATCH == 0 for size in (*conv.kernel_size, *image_shape[1:]))
+        )
+
+
+def _split_patches(weight: th.Tensor, kernel: tuple[int, int]) -> th.Tensor:
+    """
+    :param weight: of the convolution (out, in, 4 * rows, 4 * columns), or of its ``PatchConv2d``, (out, 16 * in, rows, columns)
+    :param kernel: rows and columns
+    :return: the same numbers (out, in, rows, 4, columns, 4); a view, of channels-last memory in the second case
+    """
+    rows, columns = kernel
+    if weight.shape[2:] == kernel:
+        channels_last = weight.permute(0, 2, 3, 1)
+        return channels_last.reshape(len(weight), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
+    return weight.view(len(weight), -1, rows, PATCH, columns, PATCH)
+
+
+class _Parameter(NamedTuple):
+    """
+    A parameter of the policy and its copy, ``own = scale * master``.
+
+    :param kernel: of a ``PatchConv2d``, whose weights lie in another order; ``None`` for all others
+    """
+
+    master: nn.Parameter
+    own: nn.Parameter
+    scale: float = 1.0
+    kernel: tuple[int, int] | None = None
+
+    def views(self, own: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param own: the copy, or its gradient
+        :return: master and ``own`` as views of one shape
+        """
+        if self.kernel is None:
+            return self.master.detach(), own
+        return _split_patches(self.master.detach(), self.kernel), _split_patches(own, self.kernel)
+
+
+class ComputeCopy(nn.Module):
+    """
+    A copy of a Q-network in another number format and channels-last memory, given pixels as they are.
+
+    Pixels are whole numbers up to 255, which bfloat16 holds exactly: they are not scaled, the weights of the first
+    convolution are.
+
+    :param q_net: a ``stable_baselines3.dqn.policies.QNetwork``
+    :param dtype: number format to compute in
+    :raises ValueError: for a network that is put together in another way, or that keeps running statistics
+    """
+
+    def __init__(self, q_net: nn.Module, dtype: th.dtype) -> None:
+        super().__init__()
+        if type(q_net).forward is not QNetwork.forward or not isinstance(q_net.observation_space.shape, tuple):  # type: ignore[union-attr]
+            raise ValueError(
+                f"{type(q_net).__name__} cannot be accelerated: it is not Stable-Baselines3's features extractor and "
+                'fully connected layers for observations of one array; use precision="float32" and accelerate="none"'
+            )
+        if any(True for _ in q_net.buffers()):
+            raise ValueError(
+                f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics ({next(q_net.named_buffers())[0]}); "
+                'use precision="float32" and accelerate="none"'
+            )
+        assert isinstance(q_net, QNetwork)
+        self.dtype = dtype
+        self.features_extractor = copy.deepcopy(q_net.features_extractor)
+        self.q_net = copy.deepcopy(q_net.q_net)
+        space = q_net.observation_space
+        scale = 1 / 255 if q_net.normalize_images and is_image_space(space) else 1.0
+
+        first_layers = getattr(self.features_extractor, "cnn", None)
+        first = first_layers[0] if isinstance(first_layers, nn.Sequential) else None
+        self._input_scale = scale
+        self._takes_patches = False
+        if isinstance(first, nn.Conv2d):
+            assert isinstance(first_layers, nn.Sequential)
+            self._input_scale = 1.0
+            self._takes_patches = space.dtype == "uint8" and PatchConv2d.can_replace(first, space.shape)  # type: ignore[arg-type]
+            if self._takes_patches:
+                first_layers[0] = PatchConv2d(first)
+        self.to(dtype=dtype, memory_format=th.channels_last)  # type: ignore[call-overload]
+
+        masters = dict(q_net.named_parameters())
+        self._parameters_of_both: list[_Parameter] = []
+        for name, own in self.named_parameters():
+            parameter = _Parameter(masters[name], own)
+            if first is not None and own is first_layers[0].weight:  # type: ignore[index]
+                parameter = parameter._replace(scale=scale)
+                if self._takes_patches:
+                    parameter = parameter._replace(kernel=first_layers[0].kernel)  # type: ignore[index]
+            self._parameters_of_both.append(parameter)
+        self.refresh()
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: as the environment gives them, (batch, *observation)
+        :return: Q-values, float32 (batch, n_actions)
+        """
+        if self._takes_patches:
+            inputs = pixels_to_patches(observations).to(self.dtype)
+        elif observations.dim() == 4:
+            inputs = observations.to(self.dtype, memory_format=th.channels_last)
+        else:
+            inputs = observations.to(self.dtype)
+        if self._input_scale != 1.0:
+            inputs = inputs * self._input_scale
+        return self.q_net(self.features_extractor(inputs)).float()
+
+    @th.no_grad()
+    def refresh(self) -> None:
+        """Copy the parameters of the policy."""
+        masters, owns = zip(*(parameter.views(parameter.own.detach()) for parameter in self._parameters_of_both), strict=True)
+        th._foreach_copy_(owns, masters)
+        for parameter in self._parameters_of_both:
+            if parameter.scale != 1.0:
+                parameter.own.mul_(parameter.scale)
+
+    @th.no_grad()
+    def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
+        """
+        :param gradients: of the copy's parameters, in their order; the policy's are set to them
+        """
+        targets, sources = [], []
+        for parameter, gradient in zip(self._parameters_of_both, gradients, strict=True):
+            master = parameter.master
+            if master.grad is None:
+                master.grad = th.empty_like(master)
+            if parameter.kernel is None:
+                targets.append(master.grad)
+                sources.append(gradient)
+            else:
+                targets.append(_split_patches(master.grad, parameter.kernel))
+                sources.append(_split_patches(gradient, parameter.kernel))
+        th._foreach_copy_(targets, sources)
+        for parameter in self._parameters_of_both:
+            if parameter.scale != 1.0:
+                assert parameter.master.grad is not None
+                parameter.master.grad.mul_(parameter.scale)
