@@ -167,7 +167,7 @@ class AcceleratedLearner(Learner):
             self._learning_rate = th.tensor(0.0, device=device)
             self._apply = th.compile(self._apply)
             if device.type == "cuda":  # on a CPU they gain nothing
-                self._online, self._target = th.compile(online), th.compile(target)
+                self._online, self._target = th.compile(online), th.compile(target)  # type: ignore[assignment]  # modules still
         elif accelerate == "cuda-graph":
             self._learning_rate = th.tensor(0.0, device=device)
             self._whole_update = GraphedUpdate(self._update)

@@ -3,6 +3,7 @@
 Source: Mnih et al. 2015, Algorithm 1.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from sb3_atari_dqn.learning.targets import q_learning_targets
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
 
 
-def td_loss(q_net: nn.Module, q_net_target: nn.Module, objective: Objective, batch: Any) -> tuple[th.Tensor, th.Tensor]:
+def td_loss(
+    q_net: Callable[[Any], th.Tensor], q_net_target: Callable[[Any], th.Tensor], objective: Objective, batch: Any
+) -> tuple[th.Tensor, th.Tensor]:
     """
     :param q_net: observations to Q-values (batch, n_actions), learnt
     :param q_net_target: the same for the next states

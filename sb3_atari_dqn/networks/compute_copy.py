@@ -8,11 +8,20 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 from torch.nn import functional as F
+
+from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
+
+#: how extractors begin whose first layer is the first of ``cnn``; one of a user's own may do something before
+_STARTS_WITH_CNN = (NatureCNN.forward, NipsCNN.forward, TutorialCNN.forward)
+
+_USE_THE_SLOW_ONE = 'use precision="float32" and accelerate="none"'
 
 #: sides of the patches that a first convolution is computed over: its stride, and the bytes of the words they are moved in
 PATCH = 4
@@ -70,7 +79,7 @@ class PatchConv2d(nn.Module):
 
 def _split_patches(weight: th.Tensor, kernel: tuple[int, int]) -> th.Tensor:
     """
-    :param weight: of the convolution (out, in, 4 * rows, 4 * columns), or of its ``PatchConv2d``, (out, 16 * in, rows, columns)
+    :param weight: of the convolution (out, in, 4 * rows, 4 * columns), or of its ``PatchConv2d`` (out, 16 * in, rows, columns)
     :param kernel: rows and columns
     :return: the same numbers (out, in, rows, 4, columns, 4); a view, of channels-last memory in the second case
     """
@@ -117,43 +126,48 @@ class ComputeCopy(nn.Module):
 
     def __init__(self, q_net: nn.Module, dtype: th.dtype) -> None:
         super().__init__()
-        if type(q_net).forward is not QNetwork.forward or not isinstance(q_net.observation_space.shape, tuple):  # type: ignore[union-attr]
+        if not isinstance(q_net, QNetwork) or type(q_net).forward is not QNetwork.forward:
             raise ValueError(
-                f"{type(q_net).__name__} cannot be accelerated: it is not Stable-Baselines3's features extractor and "
-                'fully connected layers for observations of one array; use precision="float32" and accelerate="none"'
+                f"{type(q_net).__name__} cannot be accelerated: it is not Stable-Baselines3's features extractor and fully "
+                f"connected layers; {_USE_THE_SLOW_ONE}"
+            )
+        space: spaces.Space[Any] = q_net.observation_space
+        if isinstance(space, spaces.Dict):
+            raise ValueError(
+                f"Observations in {space} cannot be accelerated: they are more than one array; {_USE_THE_SLOW_ONE}"
             )
         if any(True for _ in q_net.buffers()):
             raise ValueError(
-                f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics ({next(q_net.named_buffers())[0]}); "
-                'use precision="float32" and accelerate="none"'
+                f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics "
+                f"({next(q_net.named_buffers())[0]}); {_USE_THE_SLOW_ONE}"
             )
-        assert isinstance(q_net, QNetwork)
         self.dtype = dtype
         self.features_extractor = copy.deepcopy(q_net.features_extractor)
         self.q_net = copy.deepcopy(q_net.q_net)
-        space = q_net.observation_space
         scale = 1 / 255 if q_net.normalize_images and is_image_space(space) else 1.0
 
-        first_layers = getattr(self.features_extractor, "cnn", None)
-        first = first_layers[0] if isinstance(first_layers, nn.Sequential) else None
         self._input_scale = scale
         self._takes_patches = False
-        if isinstance(first, nn.Conv2d):
-            assert isinstance(first_layers, nn.Sequential)
-            self._input_scale = 1.0
-            self._takes_patches = space.dtype == "uint8" and PatchConv2d.can_replace(first, space.shape)  # type: ignore[arg-type]
-            if self._takes_patches:
-                first_layers[0] = PatchConv2d(first)
+        first: nn.Conv2d | PatchConv2d | None = None
+        if type(self.features_extractor).forward in _STARTS_WITH_CNN:
+            layers = self.features_extractor.cnn
+            assert isinstance(layers, nn.Sequential)
+            if isinstance(layers[0], nn.Conv2d):
+                self._input_scale = 1.0
+                self._takes_patches = space.dtype == np.uint8 and PatchConv2d.can_replace(
+                    layers[0], q_net.observation_space.shape
+                )
+                first = PatchConv2d(layers[0]) if self._takes_patches else layers[0]
+                layers[0] = first
         self.to(dtype=dtype, memory_format=th.channels_last)  # type: ignore[call-overload]
 
         masters = dict(q_net.named_parameters())
         self._parameters_of_both: list[_Parameter] = []
         for name, own in self.named_parameters():
             parameter = _Parameter(masters[name], own)
-            if first is not None and own is first_layers[0].weight:  # type: ignore[index]
-                parameter = parameter._replace(scale=scale)
-                if self._takes_patches:
-                    parameter = parameter._replace(kernel=first_layers[0].kernel)  # type: ignore[index]
+            if first is not None and own is first.weight:
+                kernel = first.kernel if isinstance(first, PatchConv2d) else None
+                parameter = parameter._replace(scale=scale, kernel=kernel)
             self._parameters_of_both.append(parameter)
         self.refresh()
 

@@ -200,8 +200,8 @@ class FrameReplayBuffer(ReplayBuffer):
         shape = observation_space.shape
         if len(shape) != 3 or shape[0] % n_stack:
             raise ValueError(
-                f"n_stack={n_stack}: observations of shape {shape} are not (channels, height, width) with as many channels for "
-                "each of the stacked frames; give replay_buffer_kwargs the n_stack of the environment, 1 if it does not stack"
+                f"n_stack={n_stack}: observations of shape {shape} are not (channels, height, width) with as many channels "
+                "for each of the stacked frames; give replay_buffer_kwargs the environment's n_stack, 1 if it does not stack"
             )
 
     def _warn_if_too_large(self) -> None:

@@ -99,8 +99,8 @@ class Codec(NamedTuple):
     :param decompress_into: those, and an array of the chunk's size to fill
     """
 
-    compress: Callable[[np.ndarray], bytes]
-    decompress_into: Callable[[bytes, np.ndarray], object]
+    compress: Callable[[Any], bytes]
+    decompress_into: Callable[[bytes, Any], object]
 
 
 CODECS = {

@@ -73,7 +73,8 @@ def assert_same_samples(ours: ReplayBuffer, theirs: ReplayBuffer, batch_size: in
         if other is None:
             assert own is None, name
         else:
-            assert own.dtype == other.dtype and own.shape == other.shape, name
+            assert own.dtype == other.dtype, name
+            assert own.shape == other.shape, name
             assert th.equal(own, other), name
 
 
@@ -178,7 +179,8 @@ def test_n_steps_of_one_and_no_discount() -> None:
         buffer.add(images[step], images[step + 1], np.array([0]), np.array([reward]), np.array([done]), [info])
     samples = buffer._get_samples(np.array([0, 1, 2]))
     assert samples.rewards.flatten().tolist() == [1 + 0.5 * 2, 2, 4]
-    assert samples.discounts is not None and samples.discounts.flatten().tolist() == [0.25, 0.5, 0.5]
+    assert samples.discounts is not None
+    assert samples.discounts.flatten().tolist() == [0.25, 0.5, 0.5]
     assert samples.dones.flatten().tolist() == [0, 0, 1]  # a time-out is bootstrapped from
     assert samples.next_observations[:, 0, 0, 0].tolist() == [2, 2, 3]
 

@@ -1,0 +1,148 @@
+"""Copies to compute with give what the network gives: values, gradients, after every change."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.dqn.policies import QNetwork
+from torch import nn
+
+from sb3_atari_dqn.networks.compute_copy import PATCH, ComputeCopy, PatchConv2d, pixels_to_patches
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
+
+TOLERANCE = {th.float32: 1e-5, th.bfloat16: 0.03}  # of the norm
+
+
+def make_q_net(shape: tuple[int, ...] = (4, 84, 84), extractor: str = "NatureCNN", **kwargs: Any) -> QNetwork:
+    th.manual_seed(0)
+    space = spaces.Box(0, 255, shape, np.uint8)
+    kwargs = {"features_extractor_class": extractor, **kwargs}
+    return CnnPolicy(space, spaces.Discrete(6), lambda _: 1e-4, **kwargs).q_net
+
+
+def random_pixels(shape: tuple[int, ...], batch_size: int = 8) -> th.Tensor:
+    return th.randint(0, 256, (batch_size, *shape), dtype=th.uint8, generator=th.Generator().manual_seed(1))
+
+
+def assert_close(ours: th.Tensor, theirs: th.Tensor, tolerance: float) -> None:
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def test_patches_against_loops() -> None:
+    images = random_pixels((2, 8, 12), batch_size=3)
+    patches = pixels_to_patches(images)
+    assert patches.shape == (3, 2 * 16, 2, 3)
+    assert patches.is_contiguous(memory_format=th.channels_last)
+    for channel in range(2):
+        for row in range(8):
+            for column in range(12):
+                depth = (channel * PATCH + row % PATCH) * PATCH + column % PATCH
+                assert th.equal(patches[:, depth, row // PATCH, column // PATCH], images[:, channel, row, column])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("shape", "kwargs", "takes_patches"),
+    [
+        ((4, 84, 84), {"extractor": "NatureCNN"}, True),
+        ((4, 84, 84), {"extractor": "NipsCNN"}, True),
+        ((2, 105, 80), {"extractor": "NatureCNN"}, False),  # 105 rows are no multiple of 4
+        ((4, 84, 84), {"extractor": "NatureCNN", "normalize_images": False}, True),
+        ((2, 105, 80), {"extractor": "TutorialCNN", "normalize_images": False}, False),
+        ((4, 84, 84), {"extractor": "NatureCNN", "net_arch": [32]}, True),
+    ],
+)
+def test_same_values_and_gradients(
+    shape: tuple[int, ...], kwargs: dict[str, Any], takes_patches: bool, dtype: th.dtype
+) -> None:
+    q_net = make_q_net(shape, **kwargs)
+    copy, pixels = ComputeCopy(q_net, dtype), random_pixels(shape)
+    assert any(isinstance(module, PatchConv2d) for module in copy.modules()) == takes_patches
+    theirs, ours = q_net(pixels), copy(pixels)
+    assert_close(ours, theirs, TOLERANCE[dtype])
+
+    weights = th.linspace(-1, 1, 6)
+    gradients = th.autograd.grad((ours * weights).sum(), list(copy.parameters()))
+    copy.set_gradients(gradients)
+    of_copy = [parameter.grad for parameter in q_net.parameters()]
+    q_net.zero_grad()
+    (theirs * weights).sum().backward()
+    for parameter, gradient in zip(q_net.parameters(), of_copy, strict=True):
+        assert parameter.grad is not None
+        assert gradient is not None
+        assert_close(gradient, parameter.grad, 4 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_follows_the_network_when_told_and_not_before(dtype: th.dtype) -> None:
+    q_net, pixels = make_q_net(), random_pixels((4, 84, 84))
+    copy = ComputeCopy(q_net, dtype)
+    before = copy(pixels)
+    with th.no_grad():
+        for parameter in q_net.parameters():
+            parameter.mul_(1.5)
+    assert th.equal(copy(pixels), before)
+    copy.refresh()
+    assert not th.allclose(copy(pixels), before, rtol=0.1)
+    assert_close(copy(pixels), q_net(pixels), TOLERANCE[dtype])
+
+
+def test_the_network_itself_stays_as_it_was() -> None:
+    q_net = make_q_net()
+    before = {name: parameter.clone() for name, parameter in q_net.named_parameters()}
+    strides = {name: parameter.stride() for name, parameter in q_net.named_parameters()}
+    ComputeCopy(q_net, th.bfloat16)(random_pixels((4, 84, 84)))
+    for name, parameter in q_net.named_parameters():
+        assert th.equal(parameter, before[name])
+        assert parameter.stride() == strides[name]
+        assert parameter.dtype is th.float32
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_vectors_too(dtype: th.dtype) -> None:
+    space = spaces.Box(-1, 1, (5,), np.float32)
+    q_net = MlpPolicy(space, spaces.Discrete(3), lambda _: 1e-3).q_net
+    states = th.rand(7, 5, generator=th.Generator().manual_seed(2)) * 2 - 1
+    assert_close(ComputeCopy(q_net, dtype)(states), q_net(states), TOLERANCE[dtype])
+
+
+class CustomCNN(NatureCNN):
+    """An extractor of a user's own: its first layer is not the first of ``cnn``."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return super().forward(observations.flip(3))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_an_extractor_that_does_something_before_its_convolutions(dtype: th.dtype) -> None:
+    q_net, pixels = make_q_net(features_extractor_class=CustomCNN), random_pixels((4, 84, 84))
+    assert_close(ComputeCopy(q_net, dtype)(pixels), q_net(pixels), TOLERANCE[dtype])
+
+
+class NormalizingCNN(NatureCNN):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cnn.insert(1, nn.BatchNorm2d(32))
+
+
+def test_refuses_running_statistics() -> None:
+    q_net = make_q_net(features_extractor_class=NormalizingCNN)
+    with pytest.raises(ValueError, match=r"QNetwork cannot be accelerated: it keeps running statistics \(features_ext"):
+        ComputeCopy(q_net, th.float32)
+
+
+class AddingQNetwork(QNetwork):
+    def forward(self, obs: Any) -> th.Tensor:
+        return super().forward(obs) + 1
+
+
+def test_refuses_networks_put_together_in_another_way() -> None:
+    q_net = make_q_net()
+    q_net.__class__ = AddingQNetwork
+    with pytest.raises(ValueError, match="AddingQNetwork cannot be accelerated"):
+        ComputeCopy(q_net, th.float32)
