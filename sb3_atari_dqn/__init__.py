@@ -1,12 +1,15 @@
 """DQN on Atari for Stable-Baselines3 and RL Zoo."""
 
 from sb3_atari_dqn.dqn import CustomDQN
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
+from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
 
 __all__ = [
+    "AleVecEnv",
     "CustomDQN",
     "FrameReplayBuffer",
     "MotionTracer",
@@ -14,6 +17,7 @@ __all__ = [
     "NatureCNN",
     "NipsCNN",
     "TutorialCNN",
+    "VecMotionTracer",
     "__version__",
 ]
 __version__ = "0.1.0"

@@ -35,6 +35,19 @@ def triangle_filter(n_inputs: int, n_outputs: int) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def fade(trace: np.ndarray, moved: np.ndarray, decay: float) -> None:
+    """
+    One step of a trace, in place: all of it fades, and what moved lights up.
+
+    :param trace: brightness from 0 to 255, float32 of any shape
+    :param moved: where something moved, bool of the same shape
+    :param decay: what is left of the trace, in [0, 1)
+    """
+    trace *= decay
+    trace[moved] += BRIGHT
+    np.minimum(trace, BRIGHT, out=trace)
+
+
 class MotionTracer(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     """
     Replace RGB frames by grey image and motion trace, uint8 (height, width, 2).
@@ -119,10 +132,7 @@ class MotionTracer(gym.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
         image = self._grey_image(frame)
-        moved = np.abs(image - self._image) > self.threshold
-        self._trace *= self.decay
-        self._trace[moved] += BRIGHT
-        np.minimum(self._trace, BRIGHT, out=self._trace)
+        fade(self._trace, np.abs(image - self._image) > self.threshold, self.decay)
         self._image = image
         return self._state(), reward, terminated, truncated, info
 

@@ -154,9 +154,7 @@ class ComputeCopy(nn.Module):
             assert isinstance(layers, nn.Sequential)
             if isinstance(layers[0], nn.Conv2d):
                 self._input_scale = 1.0
-                self._takes_patches = space.dtype == np.uint8 and PatchConv2d.can_replace(
-                    layers[0], q_net.observation_space.shape
-                )
+                self._takes_patches = space.dtype == np.uint8 and PatchConv2d.can_replace(layers[0], space.shape or ())
                 first = PatchConv2d(layers[0]) if self._takes_patches else layers[0]
                 layers[0] = first
         self.to(dtype=dtype, memory_format=th.channels_last)  # type: ignore[call-overload]

@@ -6,7 +6,9 @@ import runpy
 import sys
 from pathlib import Path
 
+from sb3_atari_dqn.zoo.bench import bench
 from sb3_atari_dqn.zoo.evaluate import evaluate
+from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.studies import open_study
@@ -22,6 +24,8 @@ commands of RL Zoo, with dqn_custom among its algorithms; all their arguments ar
 
 commands of this package:
   evaluate                play whole games with a trained model and print the scores
+  plot                    draw the scores of a training run
+  bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
 
 Add --help behind a command for its arguments."""
@@ -40,6 +44,11 @@ def main() -> None:
     elif command == "evaluate":
         register()
         evaluate(arguments)
+    elif command == "plot":
+        plot(arguments)
+    elif command == "bench":
+        register()
+        bench(arguments)
     elif command == "presets":
         for name, path in presets().items():
             print(f"{name:24} {path}")
@@ -48,7 +57,9 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, 'evaluate', 'presets'))}")
+        sys.exit(
+            f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, 'evaluate', 'plot', 'bench', 'presets'))}"
+        )
 
 
 def _warn_if_shadowed() -> None:

@@ -16,11 +16,14 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from rl_zoo3.utils import get_class_by_name
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_atari_dqn.dqn import check_names, keyword_names
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
+from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.networks.extractors import resolve_extractor
+from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
@@ -38,6 +41,7 @@ ZOO_KEYS = {
     "monitor_kwargs",
     "n_envs",
     "n_timesteps",
+    "native_envs",
     "normalize",
     "vec_env_wrapper",
 }
@@ -62,6 +66,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
     wrappers: tuple[Callable[..., Any], ...] = (
         read_hyperparameters,
         create_log_folder,
+        create_envs,
         objective,
         hyperparameters_optimization,
     )
@@ -104,7 +109,38 @@ def read_hyperparameters(
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
-    return hyperparams, OrderedDict(sorted(hyperparams.items()))
+    manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
+    saved = OrderedDict(sorted(hyperparams.items()))
+    return {key: value for key, value in hyperparams.items() if key != "native_envs"}, saved
+
+
+def _find_native_envs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> list[NativeArguments] | None:
+    """
+    :param manager: the experiment
+    :param hyperparams: what a configuration holds for one environment
+    :return: what native environments are made from, those for training and those for evaluation; None without ``native_envs``
+    :raises ValueError: if they cannot be made
+    """
+    native_envs = hyperparams.get("native_envs", False)
+    if not isinstance(native_envs, bool):
+        raise ValueError(f"native_envs={native_envs!r} must be true or false")
+    if not native_envs:
+        return None
+    if manager.vec_env_class is not DummyVecEnv:
+        raise ValueError(f"--vec-env subproc does not go with native_envs=True: native environments have threads. {OTHERWISE}")
+    try:
+        find_game(manager.env_name.gym_id)
+    except ValueError as error:
+        raise ValueError(f"{error}. {OTHERWISE}") from None
+    found = []
+    for n_envs, env_kwargs in (
+        (hyperparams.get("n_envs", 1), hyperparams.get("env_kwargs", manager.env_kwargs)),
+        (manager.n_eval_envs, manager.eval_env_kwargs),
+    ):
+        arguments, tracer = native_arguments(hyperparams, env_kwargs)
+        AleVecEnv.check_values(manager.env_name.gym_id, n_envs, **arguments)
+        found.append((arguments, tracer))
+    return found
 
 
 def _evaluate_policy_kwargs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -143,16 +179,11 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(DQNPolicy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
-    env_wrappers = hyperparams.get("env_wrapper") or []
-    for env_wrapper in env_wrappers if isinstance(env_wrappers, list) else [env_wrappers]:
-        for name, kwargs in env_wrapper.items() if isinstance(env_wrapper, dict) else ():
-            wrapper = get_class_by_name(name) if isinstance(name, str) else name
-            if not any(
-                parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(wrapper).parameters.values()
-            ):
-                check_names(str(name), kwargs or {}, keyword_names(wrapper) - {"env"})
-            if hasattr(wrapper, "check_values"):
-                wrapper.check_values(**(kwargs or {}))
+    for wrapper, kwargs in find_wrappers(hyperparams):
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(wrapper).parameters.values()):
+            check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})
+        if hasattr(wrapper, "check_values"):
+            wrapper.check_values(**kwargs)
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:
@@ -167,6 +198,28 @@ def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]
         manager.save_path = manager.scratch_folder.name  # type: ignore[attr-defined]
         manager.params_path = f"{manager.save_path}/{manager.env_name}"
     original()
+
+
+def create_envs(
+    manager: "ExperimentManager", original: Callable[..., VecEnv], n_envs: int, eval_env: bool = False, no_log: bool = False
+) -> VecEnv:
+    """
+    Make native environments where the configuration asks for them.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param n_envs: number of environments
+    :param eval_env: whether they are for evaluation
+    :param no_log: whether Monitor writes no files
+    :return: the environments
+    """
+    native_envs = getattr(manager, "native_envs", None)
+    if native_envs is None:
+        return original(n_envs, eval_env, no_log)
+    arguments, tracer = native_envs[eval_env]
+    monitor_dir = None if eval_env or no_log else manager.save_path
+    env: VecEnv = AleVecEnv(manager.env_name.gym_id, n_envs, **arguments, monitor_dir=monitor_dir, seed=manager.seed)
+    return env if tracer is None else VecMotionTracer(env, **tracer)
 
 
 def objective(manager: "ExperimentManager", original: Callable[[optuna.Trial], float], trial: optuna.Trial) -> float:

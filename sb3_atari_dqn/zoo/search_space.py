@@ -32,7 +32,11 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any]) -> dict[str, Any]:
     # tutorial 16: 0.03; Nature: 0.01; Beyond The Rainbow: 0.003
     trial.suggest_float("one_minus_gamma", 0.003, 0.05, log=True)
     # agent steps per update; Nature: 4
-    trial.suggest_categorical("train_freq", [1, 2, 4, 8])
+    if preset.get("update_period") is None:
+        trial.suggest_categorical("train_freq", [1, 2, 4, 8])
+    else:
+        n_envs = preset.get("n_envs", 1)
+        trial.suggest_categorical("update_period", [n for n in (1, 2, 4, 8) if n % n_envs == 0 or n_envs % n == 0])
     # shares of the run; Nature: 2 % (of 50 million frames), RL Zoo: 10 %
     trial.suggest_float("exploration_fraction", 0.01, 0.5, log=True)
     # RL Zoo 0.01, Nature 0.1
@@ -66,7 +70,8 @@ def convert(params: dict[str, Any]) -> dict[str, Any]:
     """
     hyperparams = dict(params)
     hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
-    hyperparams["gradient_steps"] = 1
+    if "train_freq" in hyperparams:
+        hyperparams["gradient_steps"] = 1
     if hyperparams["loss"] == "mse":
         hyperparams["huber_delta"] = 1.0
     extractor = hyperparams.pop("features_extractor_class", None)

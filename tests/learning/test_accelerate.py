@@ -22,7 +22,7 @@ NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++
 NEEDS_GPU = pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
 
 #: difference of Q-values after a hundred updates, as a share of how far the updates have moved them
-TOLERANCE = {"float32": 0.01, "bf16": 0.1}
+TOLERANCE = {"float32": 0.01, "bf16": 0.2}
 
 
 def make_batches(n_batches: int, device: str = "cpu", batch_size: int = 16) -> list[Batch]:

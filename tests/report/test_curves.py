@@ -1,0 +1,58 @@
+"""Learning curves from the files that Monitor writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stable_baselines3.common.monitor import LoadMonitorResultsError, ResultsWriter
+
+from sb3_atari_dqn.report.curves import plot_scores, training_scores
+from sb3_atari_dqn.zoo.plot import plot
+
+
+def write_run(folder: Path) -> None:
+    """Two environments, games ending in turns."""
+    for index, rows in enumerate([[(-21, 400, 1.0), (-19, 800, 3.0)], [(-20, 600, 2.0)]]):
+        writer = ResultsWriter(str(folder / str(index)), {"t_start": 0.0, "env_id": "PongNoFrameskip-v4"})
+        for score, length, seconds in rows:
+            writer.write_row({"r": score, "l": length, "t": seconds})
+        writer.close()
+
+
+def test_games_of_all_environments_in_the_order_they_ended(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    games = training_scores(tmp_path)
+    assert games["steps"].tolist() == [100, 250, 450]
+    assert games["score"].tolist() == [-21, -20, -19]
+    assert games["mean"].tolist() == [-21, -20.5, -20]
+
+
+def test_picture_shows_games_and_evaluations(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    axes = plot_scores(tmp_path).axes[0]
+    assert len(axes.lines) == 2
+    np.savez(tmp_path / "evaluations.npz", timesteps=[200, 400], results=[[-21, -19], [-18, -16]], ep_lengths=[[1, 1], [1, 1]])
+    lines = {line.get_label(): line.get_xydata().tolist() for line in plot_scores(tmp_path).axes[0].lines}  # type: ignore[union-attr]
+    assert lines["evaluations"] == [[200, -20], [400, -17]]
+    assert lines["games while learning"] == [[100, -21], [250, -20], [450, -19]]
+
+
+def test_command_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path)
+    plot([str(tmp_path)])
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "3 games, mean of 30 from -20.0 to -20.0" in capsys.readouterr().out
+    plot([str(tmp_path), "-o", str(tmp_path / "curve.svg")])
+    assert "<svg" in (tmp_path / "curve.svg").read_text()
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LoadMonitorResultsError):
+        training_scores(tmp_path)
+    with pytest.raises(SystemExit):
+        plot([str(tmp_path)])
+    assert "is not the folder of a training run" in capsys.readouterr().err
+    ResultsWriter(str(tmp_path / "0"), {"t_start": 0.0, "env_id": "PongNoFrameskip-v4"}).close()
+    with pytest.raises(SystemExit):
+        plot([str(tmp_path)])
+    assert "no game" in capsys.readouterr().err
