@@ -30,11 +30,17 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, UpdateReport
 from sb3_atari_dqn.learning.objectives import make_objective
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_atari_dqn.replay.buffer import FrameReplayBuffer, sample_batch, set_reward_clipping
+from sb3_atari_dqn.replay.buffer import (
+    FrameReplayBuffer,
+    resolve_replay_buffer,
+    sample_one_by_one,
+    sample_together,
+    set_reward_clipping,
+)
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
 
@@ -97,6 +103,7 @@ class CustomDQN(DQN):
     :param policy: ``"CnnPolicy"``, ``"MlpPolicy"``, ``"MultiInputPolicy"`` or a class. ``policy_kwargs`` takes
         ``features_extractor_class`` by name too: ``"NipsCNN"``, ``"NatureCNN"``, ``"TutorialCNN"``.
     :param env: the environment to learn from, or its id
+    :param replay_buffer_class: a class, ``"FrameReplayBuffer"`` by name, or ``None`` for Stable-Baselines3's choice
     :param loss: ``"huber"`` (the gradient is clipped, not the objective: Nature's error clipping) or ``"mse"``
     :param huber_delta: where Huber turns linear, in units of reward, above 0
     :param clip_rewards: learn from the sign of each reward; the replay memory, Monitor and evaluations keep the score
@@ -148,6 +155,7 @@ class CustomDQN(DQN):
         target_update_interval = arguments.pop("target_update_interval", target_update_interval)  # given by position
         del arguments["self"]
         self.check_values({**arguments, "update_period": update_period})
+        arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
@@ -200,6 +208,8 @@ class CustomDQN(DQN):
         for name in ("clip_rewards", "overlap"):
             if not isinstance(settings.get(name, False), bool | np.bool_):
                 raise ValueError(f"{name}={settings[name]!r} must be True or False")
+        if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
+            FrameReplayBuffer.check_values(**(settings.get("replay_buffer_kwargs") or {}))
         acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
         cls._check_update_period(settings)
 
@@ -261,7 +271,8 @@ class CustomDQN(DQN):
             make_copy=ComputeCopy,
         )
         self.update_report = UpdateReport()
-        self._pending_batch_sizes: list[int] = []
+        self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
+        self._pending_updates: list[tuple[int, int]] = []  # gradient steps and batch size
         self._overlapping_env: _WorkWhileStepping | None = None
 
         interval = self.target_update_interval
@@ -409,21 +420,22 @@ class CustomDQN(DQN):
         :param gradient_steps: how many updates
         :param batch_size: transitions in each
         """
-        self._pending_batch_sizes += [batch_size] * gradient_steps
+        self._pending_updates.append((gradient_steps, batch_size))
         if not self.overlap:
             self._make_pending_updates()
 
     def _make_pending_updates(self) -> None:
-        if not self._pending_batch_sizes:
+        if not self._pending_updates:
             return
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         assert self.replay_buffer is not None
-        for batch_size in self._pending_batch_sizes:
-            batch = sample_batch(self.replay_buffer, batch_size, self.gamma, self._vec_normalize_env)
-            self.update_report.add(self.learner.update(batch))
-        self._n_updates += len(self._pending_batch_sizes)
-        self._pending_batch_sizes.clear()
+        for gradient_steps, batch_size in self._pending_updates:
+            env = self._vec_normalize_env
+            for batch in self._sample_batches(self.replay_buffer, gradient_steps, batch_size, self.gamma, env):
+                self.update_report.add(self.learner.update(batch))
+            self._n_updates += gradient_steps
+        self._pending_updates.clear()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self) -> None:
@@ -528,5 +540,5 @@ class CustomDQN(DQN):
         return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["learner", "update_report", "_pending_batch_sizes", "_overlapping_env"]
+        ours = ["learner", "update_report", "_sample_batches", "_pending_updates", "_overlapping_env"]
         return [*super()._excluded_save_params(), *ours]

@@ -95,12 +95,14 @@ class _Parameter(NamedTuple):
     A parameter of the policy and its copy, ``own = scale * master``.
 
     :param kernel: of a ``PatchConv2d``, whose weights lie in another order; ``None`` for all others
+    :param is_shared: whether both are one and the same memory
     """
 
     master: nn.Parameter
     own: nn.Parameter
     scale: float = 1.0
     kernel: tuple[int, int] | None = None
+    is_shared: bool = False
 
     def views(self, own: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -162,7 +164,10 @@ class ComputeCopy(nn.Module):
         masters = dict(q_net.named_parameters())
         self._parameters_of_both: list[_Parameter] = []
         for name, own in self.named_parameters():
-            parameter = _Parameter(masters[name], own)
+            is_shared = own.dim() < 4 and own.dtype == masters[name].dtype  # it lies as it should
+            if is_shared:
+                own.data = masters[name].data
+            parameter = _Parameter(masters[name], own, is_shared=is_shared)
             if first is not None and own is first.weight:
                 kernel = first.kernel if isinstance(first, PatchConv2d) else None
                 parameter = parameter._replace(scale=scale, kernel=kernel)
@@ -187,8 +192,8 @@ class ComputeCopy(nn.Module):
     @th.no_grad()
     def refresh(self) -> None:
         """Copy the parameters of the policy."""
-        masters, owns = zip(*(parameter.views(parameter.own.detach()) for parameter in self._parameters_of_both), strict=True)
-        th._foreach_copy_(owns, masters)
+        views = [parameter.views(parameter.own.detach()) for parameter in self._parameters_of_both if not parameter.is_shared]
+        th._foreach_copy_([own for _, own in views], [master for master, _ in views])
         for parameter in self._parameters_of_both:
             if parameter.scale != 1.0:
                 parameter.own.mul_(parameter.scale)
@@ -201,6 +206,9 @@ class ComputeCopy(nn.Module):
         targets, sources = [], []
         for parameter, gradient in zip(self._parameters_of_both, gradients, strict=True):
             master = parameter.master
+            if parameter.is_shared:
+                master.grad = gradient
+                continue
             if master.grad is None:
                 master.grad = th.empty_like(master)
             if parameter.kernel is None:

@@ -5,6 +5,7 @@ and n-step returns become one number here, ``discounts = gamma**k * (1 - termina
 """
 
 import warnings
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -62,6 +63,44 @@ def sample_batch(replay_buffer: ReplayBuffer, batch_size: int, gamma: float, env
         (1 - samples.dones) * discounts,
         samples.next_observations,
     )
+
+
+def sample_one_by_one(
+    replay_buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, env: VecNormalize | None = None
+) -> Iterator[Batch]:
+    """
+    Batches drawn when they are asked for, as Stable-Baselines3 draws them.
+
+    :param replay_buffer: see ``sample_batch``, like those that follow
+    :param n_batches: how many batches
+    :param batch_size: transitions in each
+    :param gamma: see there
+    :param env: see there
+    :return: the batches
+    """
+    for _ in range(n_batches):
+        yield sample_batch(replay_buffer, batch_size, gamma, env)
+
+
+def sample_together(
+    replay_buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, env: VecNormalize | None = None
+) -> Iterator[Batch]:
+    """
+    The same in one go, which costs less for each of them.
+
+    :param replay_buffer: see ``sample_batch``, like those that follow; observations are one array
+    :param n_batches: how many batches
+    :param batch_size: transitions in each
+    :param gamma: see there
+    :param env: see there
+    :return: the batches
+    """
+    together = sample_batch(replay_buffer, n_batches * batch_size, gamma, env)
+    parts = []
+    for tensor in together:
+        assert isinstance(tensor, th.Tensor)
+        parts.append(tensor.split(batch_size))
+    return (Batch(*tensors) for tensors in zip(*parts, strict=True))
 
 
 def sign_rewards(rewards: np.ndarray, env: VecNormalize | None = None) -> np.ndarray:
@@ -337,3 +376,21 @@ def _where_different(arrays: np.ndarray, others: np.ndarray) -> list[int]:
     if arrays.shape[-1] % 8 == 0:  # eight pixels at a time
         arrays, others = arrays.view(np.uint64), others.view(np.uint64)
     return np.flatnonzero((arrays != others).reshape(len(arrays), -1).any(axis=1)).tolist()
+
+
+REPLAY_BUFFERS = {"FrameReplayBuffer": FrameReplayBuffer}
+
+
+def resolve_replay_buffer(replay_buffer_class: str | type[ReplayBuffer] | None) -> type[ReplayBuffer] | None:
+    """
+    :param replay_buffer_class: a class, or the name of one of ours
+    :return: the class
+    :raises ValueError: for a name that is not known
+    """
+    if not isinstance(replay_buffer_class, str):
+        return replay_buffer_class
+    if replay_buffer_class not in REPLAY_BUFFERS:
+        raise ValueError(
+            f"replay_buffer_class={replay_buffer_class!r} is not known; choose one of {', '.join(map(repr, REPLAY_BUFFERS))}"
+        )
+    return REPLAY_BUFFERS[replay_buffer_class]

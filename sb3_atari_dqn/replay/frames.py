@@ -134,6 +134,9 @@ class CompressedFrames(Frames):
         self._open = np.zeros((n_envs, FRAMES_PER_CHUNK, n_pixels), dtype=np.uint8)
         self._open_chunk = [self._new_chunk() for _ in range(n_envs)]
         self._open_length = [0] * n_envs
+        self._unpacked = np.empty(
+            (0, FRAMES_PER_CHUNK, n_pixels), dtype=np.uint8
+        )  # kept: new memory costs more than unpacking
 
     def _new_chunk(self) -> int:
         if not self._free_chunks:
@@ -174,7 +177,9 @@ class CompressedFrames(Frames):
     def read(self, ids: np.ndarray) -> np.ndarray:
         decompress_into = CODECS[self._compression].decompress_into
         chunks, which = np.unique(ids // FRAMES_PER_CHUNK, return_inverse=True)
-        unpacked = np.empty((len(chunks), FRAMES_PER_CHUNK, self.n_pixels), dtype=np.uint8)
+        if len(self._unpacked) < len(chunks):
+            self._unpacked = np.empty((len(chunks), FRAMES_PER_CHUNK, self.n_pixels), dtype=np.uint8)
+        unpacked = self._unpacked
         for index, chunk in enumerate(chunks.tolist()):
             packed = self._packed[chunk]
             if packed is None:
@@ -182,12 +187,14 @@ class CompressedFrames(Frames):
                 unpacked[index, 1:] ^= unpacked[index, 0]
             else:
                 decompress_into(packed, unpacked[index].reshape(-1))
-        places = ids % FRAMES_PER_CHUNK
-        frames = unpacked[which, places]
-        first = unpacked[which, 0]
-        first[places == 0] = 0
-        frames ^= first
-        return frames
+        flat = unpacked.reshape(-1, self.n_pixels)
+        rows, again = np.unique(which * FRAMES_PER_CHUNK + ids % FRAMES_PER_CHUNK, return_inverse=True)
+        firsts = rows - rows % FRAMES_PER_CHUNK
+        frames = flat[rows]
+        firsts_of = flat[firsts]
+        firsts_of[rows == firsts] = 0
+        frames ^= firsts_of
+        return frames[again]
 
 
 COMPRESSIONS = (*CODECS, None)

@@ -23,6 +23,7 @@ from sb3_atari_dqn.dqn import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.networks.extractors import resolve_extractor
+from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
@@ -111,7 +112,10 @@ def read_hyperparameters(
     check_hyperparams(manager.algo, evaluated)
     manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
     saved = OrderedDict(sorted(hyperparams.items()))
-    return {key: value for key, value in hyperparams.items() if key != "native_envs"}, saved
+    hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs"}
+    if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS:  # RL Zoo would look for the name in its own modules
+        hyperparams["replay_buffer_class"] = REPLAY_BUFFERS[hyperparams["replay_buffer_class"]]
+    return hyperparams, saved
 
 
 def _find_native_envs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> list[NativeArguments] | None:
