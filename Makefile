@@ -1,7 +1,8 @@
-# make train    set up an environment with pinned versions, then train, evaluate and record a video
+# make train    set up an environment with pinned versions, then train, draw the curve, evaluate and record a video
 # make test     the same set-up, then the whole test suite
 ENV = PongNoFrameskip-v4
-STEPS = 50000
+STEPS = 450000
+CONF = $(if $(filter PongNoFrameskip-v4,$(ENV)),pong,dqn_custom)
 PYTHON ?= python3
 
 BIN = .venv/bin
@@ -11,10 +12,13 @@ LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
 .PHONY: train test lint type docs format
 
 train: .venv/ready
-	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) -n $(STEPS) --progress
+	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file $(CONF) -n $(STEPS) \
+		--eval-freq 100000 --n-eval-envs 5 --progress
+	$(BIN)/python -m sb3_atari_dqn plot $(LATEST_RUN)
 	$(BIN)/python -m sb3_atari_dqn evaluate $(LATEST_RUN) --episodes 10
 	$(BIN)/python -m rl_zoo3.record_video --algo dqn_custom --env $(ENV) -f logs -n 1000
-	@echo "Video of the trained agent:"
+	@echo "Learning curve, and video of the trained agent:"
+	@ls $(LATEST_RUN)/scores.png
 	@ls -t $(LATEST_RUN)/videos/*.mp4 | head -n 1
 
 test: .venv/ready

@@ -193,7 +193,8 @@ class ComputeCopy(nn.Module):
     def refresh(self) -> None:
         """Copy the parameters of the policy."""
         views = [parameter.views(parameter.own.detach()) for parameter in self._parameters_of_both if not parameter.is_shared]
-        th._foreach_copy_([own for _, own in views], [master for master, _ in views])
+        if views:
+            th._foreach_copy_([own for _, own in views], [master for master, _ in views])
         for parameter in self._parameters_of_both:
             if parameter.scale != 1.0:
                 parameter.own.mul_(parameter.scale)
@@ -217,7 +218,8 @@ class ComputeCopy(nn.Module):
             else:
                 targets.append(_split_patches(master.grad, parameter.kernel))
                 sources.append(_split_patches(gradient, parameter.kernel))
-        th._foreach_copy_(targets, sources)
+        if targets:
+            th._foreach_copy_(targets, sources)
         for parameter in self._parameters_of_both:
             if parameter.scale != 1.0:
                 assert parameter.master.grad is not None

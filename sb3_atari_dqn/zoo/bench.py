@@ -42,6 +42,7 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
+from sb3_atari_dqn.zoo.presets import find_config
 
 EXTRA = "sb3-extra-buffers"
 FRAMES = "FrameReplayBuffer"
@@ -52,9 +53,9 @@ KEPT = 20_000
 
 PEER = "SB3's DQN, RL Zoo's settings"
 PLAIN = "dqn_custom, one Gymnasium environment, float32"
-PRESET = "dqn_custom, shipped preset"
+PRESET = "dqn_custom, the preset"
 
-#: what each learner is: RL Zoo's name of the algorithm, and what is different from the shipped configuration
+#: what each learner is: RL Zoo's name of the algorithm, and what is different from its configuration
 LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     PEER: ("dqn", {}),
     PLAIN: (
@@ -84,6 +85,9 @@ def bench(arguments: list[str]) -> None:
         default=200_000,
         help="to fill replay memories with (default: %(default)s); 1000000 takes 8 GB",
     )
+    parser.add_argument(
+        "--conf-file", default="dqn_custom", help="preset or file that dqn_custom is measured with (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file to write the figures to as well")
     parser.add_argument(
@@ -95,6 +99,7 @@ def bench(arguments: list[str]) -> None:
             parser.error(f"--{name} {getattr(args, name)} must be at least 1")
     try:
         AleVecEnv.check_values(args.env)
+        find_config(args.conf_file)
     except ValueError as error:
         parser.error(str(error))
 
@@ -154,28 +159,33 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def make_learner(name: str, env_id: str, device: str, folder: str) -> OffPolicyAlgorithm:
+def make_learner(name: str, args: argparse.Namespace, folder: str) -> OffPolicyAlgorithm:
     """
     A model as ``rl_zoo3.train`` makes it, past its random steps.
 
     :param name: a key of ``LEARNERS``
-    :param env_id: the game
-    :param device: where it learns
+    :param args: of the command line
     :param folder: for logs
     :return: the model
     """
     algo, different = LEARNERS[name]
-    settings = {**different, "learning_starts": WARM_UP, "buffer_size": KEPT}
-    if algo == "dqn_custom" and different:
-        settings |= {"update_period": 4}
     with quiet():
         manager = ExperimentManager(
-            argparse.Namespace(), algo, env_id, folder, eval_freq=-1, hyperparams=settings, verbose=0, device=device, seed=1
+            argparse.Namespace(),
+            algo,
+            args.env,
+            folder,
+            eval_freq=-1,
+            hyperparams={**different, "learning_starts": WARM_UP, "buffer_size": KEPT},
+            verbose=0,
+            device=args.device,
+            seed=1,
+            config=args.conf_file if algo == "dqn_custom" else None,
         )
         made = manager.setup_experiment()
         assert made is not None
         model: BaseAlgorithm = made[0]
-        model.learn(WARM_UP + 200, log_interval=10**9)
+        model.learn(WARM_UP + 100, log_interval=10**9)
     assert isinstance(model, OffPolicyAlgorithm)
     return model
 
@@ -186,9 +196,7 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     :return: agent steps a second while learning, and ms an update, of each learner
     """
     with tempfile.TemporaryDirectory() as folder:
-        models = {
-            name: make_learner(name, args.env, args.device, folder) for name in tqdm(LEARNERS, desc="learners", leave=False)
-        }
+        models = {name: make_learner(name, args, folder) for name in tqdm(LEARNERS, desc="learners", leave=False)}
 
         def steps_per_second(model: OffPolicyAlgorithm) -> float:
             start, before = time.perf_counter(), model.num_timesteps

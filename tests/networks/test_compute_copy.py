@@ -79,14 +79,15 @@ def test_same_values_and_gradients(
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_follows_the_network_when_told_and_not_before(dtype: th.dtype) -> None:
+def test_follows_the_network_when_told(dtype: th.dtype) -> None:
     q_net, pixels = make_q_net(), random_pixels((4, 84, 84))
     copy = ComputeCopy(q_net, dtype)
     before = copy(pixels)
     with th.no_grad():
         for parameter in q_net.parameters():
             parameter.mul_(1.5)
-    assert th.equal(copy(pixels), before)
+    if dtype is th.bfloat16:  # in float32, parameters that lie as they should are shared
+        assert th.equal(copy(pixels), before)
     copy.refresh()
     assert not th.allclose(copy(pixels), before, rtol=0.1)
     assert_close(copy(pixels), q_net(pixels), TOLERANCE[dtype])

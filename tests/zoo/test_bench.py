@@ -31,7 +31,7 @@ def test_learners_and_environments(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_replay_memories(tmp_path: Path) -> None:
-    figures = run(tmp_path, "--only", "memory", "--transitions", "40000")["memory"]
+    figures = run(tmp_path, "--only", "memory", "--transitions", "12000")["memory"]
     assert list(figures) == replay_buffers()
     for name, row in figures.items():
         assert row["ms to sample 32"] > 0, name

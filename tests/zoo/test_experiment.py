@@ -83,6 +83,8 @@ class OpenWrapper(gym.Wrapper):
 def test_lets_users_policies_and_wrappers_take_what_they_take(tmp_path: Path) -> None:
     own = {
         "buffer_size": 10,
+        "native_envs": False,
+        "n_envs": 1,
         "policy": f"{__name__}.OpenPolicy",
         "policy_kwargs": {"note": "mine"},
         "env_wrapper": [{f"{__name__}.OpenWrapper": {"anything": 1}}, {ATARI_WRAPPER: {"clip_reward": False}}],
@@ -98,7 +100,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("study")
     storage = f"sqlite:///{folder / 'tune.db'}"
     optuna.create_study(storage=storage, study_name="pong", direction="maximize").enqueue_trial(
-        {"features_extractor_class": "NipsCNN", "train_freq": 8, "batch_size": 32}
+        {"features_extractor_class": "NipsCNN", "update_period": 8, "batch_size": 32}
     )
     experiment = make_experiment(
         folder,

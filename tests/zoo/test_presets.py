@@ -7,6 +7,7 @@ import pytest
 import rl_zoo3
 import yaml
 
+from sb3_atari_dqn import AleVecEnv, VecMotionTracer
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
 from sb3_atari_dqn.zoo.presets import find_config, presets
 from tests.zoo.experiments import make_model
@@ -20,7 +21,9 @@ def read(name: str, section: str) -> dict[str, Any]:
 
 
 def test_there_are_presets() -> None:
-    assert {"dqn_custom", "nips", "target-network", "huber-raw-rewards", "bigger-network", "motion-tracer"} <= set(presets())
+    assert {"dqn_custom", "nips", "target-network", "huber-raw-rewards", "bigger-network", "motion-tracer", "pong"} <= set(
+        presets()
+    )
 
 
 @pytest.mark.parametrize(("name", "section"), SECTIONS)
@@ -28,15 +31,24 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     env_id = ENVIRONMENTS.get(section, section)
     model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10})
     expected = {key: value for key, value in read(name, section).items() if key not in ZOO_KEYS | {"policy", "buffer_size"}}
-    if not isinstance(expected["learning_rate"], str):
-        assert model.lr_schedule(1) == expected.pop("learning_rate")
-    assert model.train_freq.frequency == expected.pop("train_freq")  # type: ignore[union-attr]  # converted by now
+    assert model.lr_schedule(1) == expected.pop("learning_rate")
+    if "train_freq" in expected:
+        assert model.train_freq.frequency == expected.pop("train_freq")  # type: ignore[union-attr]  # converted by now
+    replay_buffer_class = expected.pop("replay_buffer_class", "ReplayBuffer")
+    assert model.replay_buffer_class is not None
+    assert model.replay_buffer_class.__name__ == replay_buffer_class
+    assert model.replay_buffer_kwargs.items() >= expected.pop("replay_buffer_kwargs", {}).items()
+    settings = read(name, section)
+    assert isinstance(model.env, AleVecEnv | VecMotionTracer) == settings.get("native_envs", False)
+    assert model.n_envs == settings.get("n_envs", 1)
+    if "frame_stack" in settings:
+        assert settings["replay_buffer_kwargs"]["n_stack"] == settings["frame_stack"]
     extractor = expected.pop("policy_kwargs", {}).get("features_extractor_class")
     assert extractor in (None, type(model.q_net.features_extractor).__name__)
     assert expected
     assert {key: getattr(model, key) for key in expected} == expected
     shape = {"motion-tracer": (2, 105, 80)}.get(name, (4, 84, 84))
-    if section in ("atari", "Breakout-v0"):
+    if section not in ("default", "CartPole-v1"):
         assert model.observation_space.shape == shape
         assert model.q_net.net_arch == []
 
@@ -61,7 +73,9 @@ def test_motion_tracer_changes_input_network_and_discount_only() -> None:
     for section in ("atari", "Breakout-v0"):
         tracer, plain = read("motion-tracer", section), read("dqn_custom", "atari")
         changed = {key for key in tracer.keys() | plain.keys() if tracer.get(key) != plain.get(key)}
-        assert changed == {"env_wrapper", "frame_stack", "policy_kwargs", "gamma"}
+        assert changed == {"env_wrapper", "frame_stack", "policy_kwargs", "gamma", "replay_buffer_kwargs"} | (
+            {"native_envs"} if section == "Breakout-v0" else set()
+        )
 
 
 def test_finds_the_default_where_rl_zoo_is_installed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,5 +93,7 @@ def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nipz", "nothing.yml", "no.such.module"])
 def test_lists_the_presets_if_there_is_none_of_that_name(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}' is neither a file nor a preset; the presets are .*nips, target-network"):
+    with pytest.raises(
+        ValueError, match=f"{name}' is neither a file nor a preset; the presets are .*nips, pong, target-network"
+    ):
         find_config(name)

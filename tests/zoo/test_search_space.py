@@ -16,7 +16,7 @@ PARAMS: dict[str, Any] = {
     "learning_rate": 1e-4,
     "batch_size": 64,
     "one_minus_gamma": 0.02,
-    "train_freq": 2,
+    "update_period": 2,
     "exploration_fraction": 0.2,
     "exploration_final_eps": 0.1,
     "loss": "huber",
@@ -38,8 +38,7 @@ def test_converts_to_arguments_of_the_algorithm() -> None:
     assert hyperparams == {
         "learning_rate": 1e-4,
         "batch_size": 64,
-        "train_freq": 2,
-        "gradient_steps": 1,
+        "update_period": 2,
         "exploration_fraction": 0.2,
         "exploration_final_eps": 0.1,
         "loss": "huber",
@@ -59,7 +58,7 @@ def test_every_draw_is_allowed_and_all_choices_occur() -> None:
         CustomDQN.check_values(convert(params))
     for name, choices in {
         "batch_size": {32, 64, 128},
-        "train_freq": {1, 2, 4, 8},
+        "update_period": {1, 2, 4, 8},
         "loss": {"huber", "mse"},
         "clip_rewards": {True, False},
         "features_extractor_class": {"NipsCNN", "NatureCNN"},
@@ -84,7 +83,27 @@ def test_policy_kwargs_are_merged() -> None:
 
 
 def test_vectors_have_the_same_space_without_the_network() -> None:
-    assert draw({"policy": "MlpPolicy"}, 1)[0].keys() == PARAMS.keys() - {"features_extractor_class"}
+    preset = {"policy": "MlpPolicy", "update_period": 4}
+    assert draw(preset, 1)[0].keys() == PARAMS.keys() - {"features_extractor_class"}
+
+
+def test_a_preset_that_counts_steps_as_sb3_does_goes_on_doing_so() -> None:
+    preset = {"policy": "MlpPolicy", "train_freq": 4, "gradient_steps": 2}
+    draws = draw(preset)
+    assert {params["train_freq"] for params in draws} == {1, 2, 4, 8}
+    merged = lay_over(preset, convert(draws[0]))
+    assert merged["gradient_steps"] == 1
+    assert "update_period" not in merged
+    CustomDQN.check_values(merged)
+
+
+@pytest.mark.parametrize(("n_envs", "periods"), [(1, {1, 2, 4, 8}), (3, {1}), (6, {1, 2}), (16, {1, 2, 4, 8})])
+def test_periods_go_with_the_number_of_environments(n_envs: int, periods: set[int]) -> None:
+    preset = {**ATARI, "n_envs": n_envs}
+    draws = draw(preset)
+    assert {params["update_period"] for params in draws} == periods
+    for params in draws:
+        CustomDQN.check_values(lay_over(preset, convert(params)))
 
 
 def test_no_target_network_stays_none() -> None:
