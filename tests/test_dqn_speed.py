@@ -152,7 +152,13 @@ def test_order_of_events(overlap: bool, expected: list[str]) -> None:
 @pytest.mark.parametrize(("precision", "accelerate"), [("float32", "none"), ("float32", "fused"), ("bf16", "fused")])
 def test_saved_and_loaded_goes_on_with_what_was_learnt(precision: str, accelerate: str, tmp_path: Path) -> None:
     env = AleVecEnv(GAME, 4, seed=1)
-    kwargs = {"update_period": 4, "precision": precision, "accelerate": accelerate, "learning_rate": 1e-3, "overlap": True}
+    kwargs: dict[str, Any] = {
+        "update_period": 4,
+        "precision": precision,
+        "accelerate": accelerate,
+        "learning_rate": 1e-3,
+        "overlap": True,
+    }
     model = CustomDQN("CnnPolicy", env, **SMALL, **kwargs).learn(200)
     model.save(tmp_path / "model")
     again = CustomDQN.load(tmp_path / "model", env=env)

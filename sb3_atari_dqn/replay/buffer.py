@@ -285,13 +285,17 @@ class FrameReplayBuffer(ReplayBuffer):
 
         ids[:, 0] = self._last_ids
         for env_index in _where_different(stacks, self._last_stacks):
-            ids[env_index, 0] = self._add_stack(stacks[env_index], env_index)
+            ids[env_index, 0] = self._add_stack(
+                stacks[env_index], env_index, self._last_stacks[env_index, -1], self._last_ids[env_index, -1]
+            )
         ids[:, 1, :-1] = ids[:, 0, 1:]
         ids[:, 1, -1] = self.frames.add(next_stacks[:, -1], list(range(self.n_envs)))
         if self.n_stack > 1:
             for env_index in _where_different(stacks[:, 1:], next_stacks[:, :-1]):
                 self.frames.free([int(ids[env_index, 1, -1])])
-                ids[env_index, 1] = self._add_stack(next_stacks[env_index], env_index)
+                ids[env_index, 1] = self._add_stack(
+                    next_stacks[env_index], env_index, stacks[env_index, -1], ids[env_index, 0, -1]
+                )
         self._last_ids[:] = ids[:, 1]
         self._last_stacks[:] = next_stacks
 
@@ -309,11 +313,13 @@ class FrameReplayBuffer(ReplayBuffer):
         for old, oldest in zip(forgotten, self._frame_ids[self.pos].tolist(), strict=False):
             self.frames.free(list({*old[0], *old[1]} - {*oldest[0], *oldest[1], BLACK}))
 
-    def _add_stack(self, stack: np.ndarray, env_index: int) -> list[int]:
+    def _add_stack(self, stack: np.ndarray, env_index: int, newest: np.ndarray, newest_id: int) -> list[int]:
         """
         :param stack: frames that do not go on from the last ones, uint8 (n_stack, n_pixels)
         :param env_index: environment they come from
-        :return: their ids
+        :param newest: frame that the environment showed last, uint8 (n_pixels,): after a lost life it may be shown again
+        :param newest_id: its id
+        :return: ids of the frames
         """
         ids: list[int] = []
         for index, frame in enumerate(stack):
@@ -321,6 +327,8 @@ class FrameReplayBuffer(ReplayBuffer):
                 ids.append(BLACK)
             elif index and np.array_equal(frame, stack[index - 1]):
                 ids.append(ids[-1])
+            elif np.array_equal(frame, newest):
+                ids.append(int(newest_id))
             else:
                 ids += self.frames.add(frame[None], [env_index])
         return ids

@@ -15,7 +15,7 @@ import cramjam
 import numpy as np
 
 FRAMES_PER_BLOCK = 1024
-FRAMES_PER_CHUNK = 16
+FRAMES_PER_CHUNK = 8
 
 BLACK = 0
 
@@ -176,7 +176,10 @@ class CompressedFrames(Frames):
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         decompress_into = CODECS[self._compression].decompress_into
-        chunks, which = np.unique(ids // FRAMES_PER_CHUNK, return_inverse=True)
+        ids, again = np.unique(ids, return_inverse=True)
+        chunk_of_frame = ids // FRAMES_PER_CHUNK
+        is_next_chunk = np.diff(chunk_of_frame, prepend=-1) != 0
+        chunks, which = chunk_of_frame[is_next_chunk], is_next_chunk.cumsum() - 1
         if len(self._unpacked) < len(chunks):
             self._unpacked = np.empty((len(chunks), FRAMES_PER_CHUNK, self.n_pixels), dtype=np.uint8)
         unpacked = self._unpacked
@@ -187,13 +190,11 @@ class CompressedFrames(Frames):
                 unpacked[index, 1:] ^= unpacked[index, 0]
             else:
                 decompress_into(packed, unpacked[index].reshape(-1))
-        flat = unpacked.reshape(-1, self.n_pixels)
-        rows, again = np.unique(which * FRAMES_PER_CHUNK + ids % FRAMES_PER_CHUNK, return_inverse=True)
-        firsts = rows - rows % FRAMES_PER_CHUNK
-        frames = flat[rows]
-        firsts_of = flat[firsts]
-        firsts_of[rows == firsts] = 0
-        frames ^= firsts_of
+        places = ids % FRAMES_PER_CHUNK
+        frames = unpacked[which, places]
+        firsts = unpacked[which, 0]
+        firsts[places == 0] = 0
+        frames ^= firsts
         return frames[again]
 
 

@@ -13,9 +13,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from sb3_atari_dqn import FrameReplayBuffer
+from sb3_atari_dqn import AleVecEnv, FrameReplayBuffer
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
-from sb3_atari_dqn.replay.frames import BLACK, FRAMES_PER_BLOCK, CompressedFrames, PlainFrames
+from sb3_atari_dqn.replay.frames import BLACK, FRAMES_PER_BLOCK, FRAMES_PER_CHUNK, CompressedFrames, PlainFrames
+from sb3_atari_dqn.zoo.bench import play as play_at_random
 
 COMPRESSIONS = ("lz4", "zstd", None)
 Transition = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
@@ -165,7 +166,7 @@ def test_every_frame_is_stored_once_and_goes_when_it_is_not_needed(starts: str, 
         assert len(frames._blocks) == 1
     else:
         assert isinstance(frames, CompressedFrames)
-        chunks = set(needed // 16) | {0} | set(frames._open_chunk)
+        chunks = set(needed // FRAMES_PER_CHUNK) | {0} | set(frames._open_chunk)
         assert set(range(len(frames._packed))) == chunks | set(frames._free_chunks)
         assert not chunks & set(frames._free_chunks)
 
@@ -183,6 +184,19 @@ def test_n_steps_of_one_and_no_discount() -> None:
     assert samples.discounts.flatten().tolist() == [0.25, 0.5, 0.5]
     assert samples.dones.flatten().tolist() == [0, 0, 1]  # a time-out is bootstrapped from
     assert samples.next_observations[:, 0, 0, 0].tolist() == [2, 2, 3]
+
+
+def test_a_frame_that_is_shown_again_after_a_lost_life_is_not_stored_again() -> None:
+    env = AleVecEnv("BreakoutNoFrameskip-v4", 2, seed=1)
+    buffer = FrameReplayBuffer(4000, env.observation_space, env.action_space, "cpu", 2)
+    theirs = ReplayBuffer(4000, env.observation_space, env.action_space, "cpu", 2)
+    for transition in play_at_random(env, 2500):
+        buffer.add(*transition)
+        theirs.add(*transition)
+    assert_same_samples(buffer, theirs, batch_size=300)
+    n_lives, n_stored = int(buffer.dones.sum()), len(np.unique(buffer._frame_ids))
+    assert n_lives > 50
+    assert n_stored < 4000 + n_lives / 2
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
