@@ -154,7 +154,7 @@ class FrameReplayBuffer(ReplayBuffer):
     :param handle_timeout_termination: whether a time-out (``infos[i]["TimeLimit.truncated"]``) is bootstrapped from
     :param n_stack: frames in an observation, oldest first along the channels: 4 for ``VecFrameStack``, 1 for observations
         that are not stacked, as the motion tracer's
-    :param compression: ``"lz4"`` (a million transitions in 0.2 to 0.4 GB), ``"zstd"`` (smaller and slower) or ``None``
+    :param compression: ``"lz4"`` (a million transitions in 0.2 to 0.5 GB), ``"zstd"`` (smaller and slower) or ``None``
     :param n_steps: rewards to add up before bootstrapping, at least 1
     :param gamma: discount factor of one step, for ``n_steps`` above 1
     :raises ValueError: for observations that it cannot serve, or a value that is not allowed
