@@ -223,6 +223,8 @@ class CustomDQN(DQN):
                 raise ValueError(f"{name}={settings[name]!r} has no effect with update_period={period}: leave one of them out")
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
             raise ValueError(f"update_period={period!r} must be a whole number of agent steps, at least 1, or None")
+        if not isinstance(n_envs, int | np.integer) or n_envs < 1:
+            raise ValueError(f"n_envs={n_envs!r} must be a whole number of environments, at least 1")
         if period % n_envs and n_envs % period:
             raise ValueError(
                 f"update_period={period} agent steps do not go with n_envs={n_envs} environments, which step together: one of "

@@ -171,7 +171,7 @@ def test_trains_evaluates_and_plays(tmp_path: Path) -> None:
         n_eval_envs=2,
         env_kwargs={"max_num_frames_per_episode": 500},
         eval_env_kwargs={"max_num_frames_per_episode": 400},
-        hyperparams={**NATIVE, "n_envs": 3, "learning_starts": 500, "batch_size": 4},
+        hyperparams={**NATIVE, "n_envs": 4, "learning_starts": 500, "batch_size": 4},
     )
     setup = experiment.setup_experiment()
     assert setup is not None
@@ -179,7 +179,7 @@ def test_trains_evaluates_and_plays(tmp_path: Path) -> None:
     env = model.get_env()
     assert isinstance(env, AleVecEnv)
     assert env.spec.kwargs["max_num_frames_per_episode"] == 500
-    assert (env.num_envs, env.observation_space) == (3, spaces.Box(0, 255, (4, 84, 84), np.uint8))
+    assert (env.num_envs, env.observation_space) == (4, spaces.Box(0, 255, (4, 84, 84), np.uint8))
     (evaluation,) = (callback for callback in experiment.callbacks if isinstance(callback, EvalCallback))
     eval_env = evaluation.eval_env
     assert isinstance(eval_env, AleVecEnv)
@@ -191,7 +191,7 @@ def test_trains_evaluates_and_plays(tmp_path: Path) -> None:
     assert model._n_updates > 0
     assert (np.load(Path(experiment.save_path) / "evaluations.npz")["ep_lengths"] < 430).all(), "no-ops are not counted"
     assert sorted(Path(experiment.save_path).glob("*.monitor.csv")) == [
-        Path(experiment.save_path) / f"{index}.monitor.csv" for index in range(3)
+        Path(experiment.save_path) / f"{index}.monitor.csv" for index in range(4)
     ]
     assert len(load_results(experiment.save_path)) > 0, "a game was ended and logged"
 
