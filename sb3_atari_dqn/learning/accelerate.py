@@ -180,8 +180,8 @@ class AcceleratedLearner(Learner):
         for group in self.optimizer.param_groups:
             if self._fuses:
                 group.update(fused=True, foreach=False)
-            elif isinstance(self._whole_update, GraphedUpdate):
-                group.update(capturable=True)
+            if isinstance(self._whole_update, GraphedUpdate):
+                group.update(capturable=True)  # or the optimizer refuses to be captured
 
     def greedy_actions(self, observations: th.Tensor) -> th.Tensor:
         self._online.train(False)
