@@ -54,6 +54,12 @@ def test_each_frame_once_learns_what_sb3_learns(make_atari: MakeAtari, n_steps: 
     assert_same(theirs, ours)
 
 
+def test_all_arguments_of_the_buffer_can_be_given(make_atari: MakeAtari) -> None:
+    kwargs = {"handle_timeout_termination": False, "compression": None, "n_stack": 2}
+    model = CustomDQN("CnnPolicy", make_atari(), **SMALL, replay_buffer_kwargs=kwargs)
+    assert {name: getattr(model.replay_buffer, name) for name in kwargs} == kwargs
+
+
 def test_n_steps_reach_the_buffer_without_a_warning(make_atari: MakeAtari) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -174,7 +174,7 @@ class FrameReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
     ) -> None:
-        self.check_values(observation_space, n_stack, compression, n_steps, gamma)
+        self.check_values(observation_space, n_stack, compression, n_steps, gamma, handle_timeout_termination)
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
@@ -216,6 +216,7 @@ class FrameReplayBuffer(ReplayBuffer):
         compression: str | None = "lz4",
         n_steps: int = 1,
         gamma: float = 0.99,
+        handle_timeout_termination: bool = True,
     ) -> None:
         """
         :param observation_space: see above, like the others; not looked at if ``None``
@@ -223,6 +224,7 @@ class FrameReplayBuffer(ReplayBuffer):
         :param compression: see above
         :param n_steps: see above
         :param gamma: see above
+        :param handle_timeout_termination: see above
         :raises ValueError: for observations that cannot be served, or a value that is not allowed
         """
         if compression not in COMPRESSIONS:
@@ -232,6 +234,8 @@ class FrameReplayBuffer(ReplayBuffer):
                 raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
         if not isinstance(gamma, Real) or not 0 <= float(gamma) <= 1:
             raise ValueError(f"gamma={gamma!r} must be a number in [0, 1]")
+        if not isinstance(handle_timeout_termination, bool):
+            raise ValueError(f"handle_timeout_termination={handle_timeout_termination!r} must be True or False")
         if observation_space is None:
             return
         if not isinstance(observation_space, spaces.Box) or observation_space.dtype != np.uint8:
