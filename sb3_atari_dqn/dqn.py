@@ -209,7 +209,9 @@ class CustomDQN(DQN):
             if not isinstance(settings.get(name, False), bool | np.bool_):
                 raise ValueError(f"{name}={settings[name]!r} must be True or False")
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
-            FrameReplayBuffer.check_values(**(settings.get("replay_buffer_kwargs") or {}))
+            kwargs = settings.get("replay_buffer_kwargs") or {}
+            if not isinstance(kwargs, str):  # Python's text, which RL Zoo evaluates later
+                FrameReplayBuffer.check_values(**kwargs)
         acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
         cls._check_update_period(settings)
 

@@ -94,9 +94,9 @@ def bench(arguments: list[str]) -> None:
         "--only", choices=PARTS, action="append", help="measure this part only; can be given more than once (default: all)"
     )
     args = parser.parse_args(arguments)
-    for name in ("rounds", "steps", "transitions"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)} must be at least 1")
+    for name, least in (("rounds", 1), ("steps", 1), ("transitions", 8)):  # one of each environment
+        if getattr(args, name) < least:
+            parser.error(f"--{name} {getattr(args, name)} must be at least {least}")
     try:
         AleVecEnv.check_values(args.env)
         find_config(args.conf_file)

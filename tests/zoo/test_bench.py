@@ -54,6 +54,7 @@ def test_start_up(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--rounds", "0"], "--rounds 0 must be at least 1"),
+        (["--transitions", "7"], "--transitions 7 must be at least 8"),
         (["--env", "PongNoFrameskip-v5"], "did you mean 'PongNoFrameskip-v4'"),
         (["--only", "nothing"], "invalid choice: 'nothing'"),
     ],
