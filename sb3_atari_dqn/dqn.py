@@ -44,16 +44,24 @@ from sb3_atari_dqn.replay.buffer import (
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
 
+_HANDED_ON = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+
 
 def keyword_names(function_or_class: Callable[..., Any]) -> set[str]:
     """
     :param function_or_class: a function, or a class whose constructor is meant
-    :return: names of its own parameters, without those of a base class that ``*args`` and ``**kwargs`` stand for
+    :return: names of its parameters; where a constructor hands ``**kwargs`` on, those of the next base class too
     """
-    function = function_or_class.__init__ if isinstance(function_or_class, type) else function_or_class  # type: ignore[misc]
-    parameters = inspect.signature(function).parameters.values()
-    named = (parameter for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD))
-    return {parameter.name for parameter in named} - {"self"}
+    functions = [function_or_class]
+    if isinstance(function_or_class, type):
+        functions = [vars(base)["__init__"] for base in function_or_class.__mro__ if "__init__" in vars(base)]
+    names: set[str] = set()
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {parameter.name for parameter in parameters if parameter.kind not in _HANDED_ON}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names - {"self"}
 
 
 def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> None:
@@ -175,8 +183,7 @@ class CustomDQN(DQN):
         """
         :return: names of all arguments that the constructor takes
         """
-        bases = cls.__mro__[: cls.__mro__.index(DQN) + 1]
-        return {name for base in bases for name in keyword_names(base)}
+        return keyword_names(cls)
 
     @classmethod
     def check_keywords(cls, names: Iterable[str], others: Iterable[str] = ()) -> None:

@@ -1,5 +1,7 @@
 """Policies of ``CustomDQN``: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
+import math
+from functools import partial
 from typing import Any, ClassVar
 
 from gymnasium import spaces
@@ -21,6 +23,10 @@ class MlpPolicy(DQNPolicy):
         ``FlattenExtractor`` and ``CombinedExtractor``, as in Stable-Baselines3, and none behind any other.
     :param features_extractor_class: a class, or a name as ``sb3_atari_dqn.networks.extractors.resolve_extractor`` takes
         it; ``FlattenExtractor`` if not given
+    :param ortho_init: start from orthogonal weights (Saxe et al. 2014, https://arxiv.org/abs/1312.6120; gain sqrt(2), and 1
+        for the Q-values) and zero biases, as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
+        which are about a third of that size. With small ones, Adam's first steps, which all go one way, can switch off most
+        of the units for good.
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
     """
 
@@ -33,8 +39,12 @@ class MlpPolicy(DQNPolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
+        ortho_init: bool = False,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(ortho_init, bool):
+            raise ValueError(f"ortho_init={ortho_init!r} must be True or False")
+        self.ortho_init = ortho_init
         if features_extractor_class is None:
             features_extractor_class = self.default_extractor
         extractor = resolve_extractor(features_extractor_class)
@@ -55,9 +65,15 @@ class MlpPolicy(DQNPolicy):
         :return: features extractor and Q-values; behind TutorialCNN, these are initialised as it is
         """
         q_net = super().make_q_net()
-        if isinstance(q_net.features_extractor, TutorialCNN):
+        if self.ortho_init:
+            q_net.apply(partial(self.init_weights, gain=math.sqrt(2)))
+            self.init_weights(q_net.q_net[-1], gain=1)
+        elif isinstance(q_net.features_extractor, TutorialCNN):
             q_net.q_net.apply(TutorialCNN.init_weights)
         return q_net
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "ortho_init": self.ortho_init}
 
 
 class CnnPolicy(MlpPolicy):

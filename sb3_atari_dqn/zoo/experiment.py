@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
-from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_atari_dqn.dqn import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
@@ -179,9 +178,10 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     algorithm.check_values(hyperparams)
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
-    if hyperparams.get("policy") in algorithm.policy_aliases:  # a policy of the user's may take more
+    policy = algorithm.policy_aliases.get(hyperparams.get("policy", ""))
+    if policy is not None:  # one of the user's own may take anything
         given = {"observation_space", "action_space", "lr_schedule"}
-        check_names("policy_kwargs", policy_kwargs, keyword_names(DQNPolicy) - given)
+        check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
     for wrapper, kwargs in find_wrappers(hyperparams):
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(wrapper).parameters.values()):

@@ -1,15 +1,18 @@
 """Policies: extractors by name, and hidden layers only where they are asked for."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from torch import nn
 
 from sb3_atari_dqn import CustomDQN, NatureCNN, NipsCNN
+from sb3_atari_dqn.networks.policy import MlpPolicy
 from tests.networks.test_extractors import Images
 
 
@@ -63,3 +66,28 @@ def test_names_and_classes_are_the_same() -> None:
         for extractor in ("NipsCNN", NipsCNN)
     ]
     assert type(models[0].q_net.features_extractor) is type(models[1].q_net.features_extractor) is NipsCNN
+
+
+def test_starts_from_orthogonal_weights_if_asked_to() -> None:
+    model = CustomDQN(
+        "CnnPolicy",
+        Images((4, 42, 42)),
+        buffer_size=1,
+        policy_kwargs={"features_extractor_class": "NipsCNN", "ortho_init": True},
+    )
+    layers = [layer for layer in model.q_net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer, gain in zip(layers, [2**0.5, 2**0.5, 2**0.5, 1.0], strict=True):
+        rows = layer.weight.detach().flatten(1)
+        singular_values = th.linalg.svdvals(rows)
+        assert th.allclose(singular_values, th.full_like(singular_values, gain), atol=1e-4)
+        assert layer.bias is not None and not layer.bias.any()
+    for online, target in zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True):
+        assert th.equal(online, target)
+
+
+def test_orthogonal_weights_are_saved_with_the_policy(tmp_path: Path) -> None:
+    model = CustomDQN("MlpPolicy", gym.make("CartPole-v1"), buffer_size=1, policy_kwargs={"ortho_init": True})
+    model.policy.save(str(tmp_path / "policy"))
+    assert MlpPolicy.load(str(tmp_path / "policy")).ortho_init is True
+    with pytest.raises(ValueError, match="ortho_init='yes' must be True or False"):
+        CustomDQN("MlpPolicy", gym.make("CartPole-v1"), policy_kwargs={"ortho_init": "yes"})
