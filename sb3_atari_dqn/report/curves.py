@@ -1,5 +1,6 @@
-"""The learning curve of a training run, as a picture."""
+"""Learning curves of training runs, as a picture."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.figure
@@ -29,24 +30,27 @@ def training_scores(run: Path) -> pd.DataFrame:
     )
 
 
-def plot_scores(run: Path) -> Figure:
+def plot_scores(runs: Mapping[str, Path]) -> Figure:
     """
     Scores against agent steps: of each game played while learning, their running mean, and of evaluations.
 
-    :param run: folder of a training run
+    :param runs: folders of training runs, by the names to show; each gets a colour of its own
     :return: the picture
-    :raises LoadMonitorResultsError: if it is not one
+    :raises LoadMonitorResultsError: if one of them is not such a folder
     """
-    games = training_scores(run)
     figure = matplotlib.figure.Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(games["steps"], games["score"], ".", color="0.75", markersize=4, label="games while learning")
-    axes.plot(games["steps"], games["mean"], color="tab:blue", label=f"mean of {WINDOW} games")
-    evaluations = run / "evaluations.npz"
-    if evaluations.is_file():
-        with np.load(evaluations) as arrays:
-            axes.plot(arrays["timesteps"], arrays["results"].mean(axis=1), "o-", color="tab:orange", label="evaluations")
-    axes.set(xlabel="agent steps", ylabel="score", title=run.name)
+    for number, (name, run) in enumerate(runs.items()):
+        games = training_scores(run)
+        color = f"C{number}"
+        axes.plot(games["steps"], games["score"], ".", color=color, alpha=0.15, markersize=4, markeredgewidth=0)
+        axes.plot(games["steps"], games["mean"], color=color, label=f"{name}, mean of {WINDOW} games")
+        evaluations = run / "evaluations.npz"
+        if evaluations.is_file():
+            with np.load(evaluations) as arrays:
+                means = arrays["results"].mean(axis=1)
+                axes.plot(arrays["timesteps"], means, "D", color=color, label=f"{name}, evaluations")
+    axes.set(xlabel="agent steps", ylabel="score")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -24,7 +24,7 @@ commands of RL Zoo, with dqn_custom among its algorithms; all their arguments ar
 
 commands of this package:
   evaluate                play whole games with a trained model and print the scores
-  plot                    draw the scores of a training run
+  plot                    draw the scores of training runs
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
 

@@ -80,7 +80,8 @@ def test_starts_from_orthogonal_weights_if_asked_to() -> None:
         rows = layer.weight.detach().flatten(1)
         singular_values = th.linalg.svdvals(rows)
         assert th.allclose(singular_values, th.full_like(singular_values, gain), atol=1e-4)
-        assert layer.bias is not None and not layer.bias.any()
+        assert layer.bias is not None
+        assert not layer.bias.any()
     for online, target in zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True):
         assert th.equal(online, target)
 

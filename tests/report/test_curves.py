@@ -27,23 +27,46 @@ def test_games_of_all_environments_in_the_order_they_ended(tmp_path: Path) -> No
     assert games["mean"].tolist() == [-21, -20.5, -20]
 
 
+def lines_of(**runs: Path) -> list[tuple[str, list[list[float]]]]:
+    lines = plot_scores(runs).axes[0].lines
+    return [(str(line.get_label()), np.asarray(line.get_xydata()).tolist()) for line in lines]
+
+
 def test_picture_shows_games_and_evaluations(tmp_path: Path) -> None:
     write_run(tmp_path)
-    axes = plot_scores(tmp_path).axes[0]
-    assert len(axes.lines) == 2
+    assert len(lines_of(pong=tmp_path)) == 2
     np.savez(tmp_path / "evaluations.npz", timesteps=[200, 400], results=[[-21, -19], [-18, -16]], ep_lengths=[[1, 1], [1, 1]])
-    lines = {line.get_label(): line.get_xydata().tolist() for line in plot_scores(tmp_path).axes[0].lines}  # type: ignore[union-attr]
-    assert lines["evaluations"] == [[200, -20], [400, -17]]
-    assert lines["games while learning"] == [[100, -21], [250, -20], [450, -19]]
+    games, mean, evaluations = lines_of(pong=tmp_path)
+    assert games[1] == [[100, -21], [250, -20], [450, -19]]
+    assert mean == ("pong, mean of 30 games", [[100, -21], [250, -20.5], [450, -20]])
+    assert evaluations == ("pong, evaluations", [[200, -20], [400, -17]])
 
 
 def test_command_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path)
     plot([str(tmp_path)])
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
-    assert "3 games, mean of 30 from -20.0 to -20.0" in capsys.readouterr().out
+    assert f"{tmp_path.name}: 3 games, mean of 30 from -20.0 to -20.0" in capsys.readouterr().out
     plot([str(tmp_path), "-o", str(tmp_path / "curve.svg")])
     assert "<svg" in (tmp_path / "curve.svg").read_text()
+
+
+def test_several_runs_in_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for run in runs:
+        run.mkdir()
+        write_run(run)
+    assert [label for label, _ in lines_of(one=runs[0], two=runs[1])][1::2] == [
+        "one, mean of 30 games",
+        "two, mean of 30 games",
+    ]
+    plot([*map(str, runs), "--labels", "seed 1", "seed 2", "-o", str(tmp_path / "both.png")])
+    assert (tmp_path / "both.png").is_file()
+    assert "seed 1: 3 games" in capsys.readouterr().out
+    for labels in (["one"], ["same", "same"]):
+        with pytest.raises(SystemExit):
+            plot([*map(str, runs), "--labels", *labels])
+        assert "--labels must give each of the 2 runs a name of its own" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
