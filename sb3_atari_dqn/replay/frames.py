@@ -176,10 +176,7 @@ class CompressedFrames(Frames):
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         decompress_into = CODECS[self._compression].decompress_into
-        ids, again = np.unique(ids, return_inverse=True)
-        chunk_of_frame = ids // FRAMES_PER_CHUNK
-        is_next_chunk = np.diff(chunk_of_frame, prepend=-1) != 0
-        chunks, which = chunk_of_frame[is_next_chunk], is_next_chunk.cumsum() - 1
+        chunks, which = np.unique(ids // FRAMES_PER_CHUNK, return_inverse=True)
         if len(self._unpacked) < len(chunks):
             self._unpacked = np.empty((len(chunks), FRAMES_PER_CHUNK, self.n_pixels), dtype=np.uint8)
         unpacked = self._unpacked
@@ -191,11 +188,12 @@ class CompressedFrames(Frames):
             else:
                 decompress_into(packed, unpacked[index].reshape(-1))
         places = ids % FRAMES_PER_CHUNK
-        frames = unpacked[which, places]
-        firsts = unpacked[which, 0]
+        rows = unpacked.reshape(-1, self.n_pixels)
+        frames = rows.take(which * FRAMES_PER_CHUNK + places, axis=0)
+        firsts = rows.take(which * FRAMES_PER_CHUNK, axis=0)
         firsts[places == 0] = 0
         frames ^= firsts
-        return frames[again]
+        return frames
 
 
 COMPRESSIONS = (*CODECS, None)
