@@ -443,9 +443,8 @@ class CustomDQN(DQN):
         assert self.replay_buffer is not None
         for gradient_steps, batch_size in self._pending_updates:
             env = self._vec_normalize_env
-            batches = self._sample_batches(self.replay_buffer, gradient_steps, batch_size, self.gamma, env)
-            for report in self.learner.updates(batches):
-                self.update_report.add(report)
+            for batch in self._sample_batches(self.replay_buffer, gradient_steps, batch_size, self.gamma, env):
+                self.update_report.add(self.learner.update(batch))
             self._n_updates += gradient_steps
         self._pending_updates.clear()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

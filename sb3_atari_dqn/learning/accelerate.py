@@ -4,25 +4,21 @@
 policy's own parameters, its own optimizer steps, and what comes out is copied back.
 """
 
-import itertools
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, report, td_loss, td_targets
+from sb3_atari_dqn.learning.learner import Learner, report, td_loss
 from sb3_atari_dqn.learning.objectives import Objective
 
 PRECISIONS = ("float32", "bf16", "auto")
 ACCELERATIONS = ("none", "fused", "compile", "cuda-graph", "auto")
 
 _DTYPES = {"float32": th.float32, "bf16": th.bfloat16}
-#: batches whose targets are computed at once: enough for large products of matrices, few enough for the processor's cache
-_TARGETS_TOGETHER = 8
-
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -193,51 +189,17 @@ class AcceleratedLearner(Learner):
             return self._online(observations).argmax(dim=1)
 
     def update(self, batch: Any) -> th.Tensor:
-        self._keep_learning_rate()
+        if self._learning_rate is not None:  # a tensor, which what is compiled or captured reads anew each time
+            for group in self.optimizer.param_groups:
+                if group["lr"] is not self._learning_rate:
+                    self._learning_rate.fill_(group["lr"])
+                    group["lr"] = self._learning_rate
         return self._whole_update(batch)
 
-    def _keep_learning_rate(self) -> None:
-        if self._learning_rate is None:
-            return
-        for group in self.optimizer.param_groups:  # a tensor, which what is compiled or captured reads anew each time
-            if group["lr"] is not self._learning_rate:
-                self._learning_rate.fill_(group["lr"])
-                group["lr"] = self._learning_rate
-
-    def updates(self, batches: Iterable[Any]) -> Iterator[th.Tensor]:
-        """
-        As ``Learner.updates``, with the targets of some batches computed at once where there is a target network to do so.
-
-        :param batches: see there; some of them are asked for at once
-        :return: see there
-        """
-        if self._target is self._online or isinstance(self._whole_update, GraphedUpdate):
-            yield from super().updates(batches)
-            return
-        self._keep_learning_rate()
-        remaining = iter(batches)
-        while some := list(itertools.islice(remaining, _TARGETS_TOGETHER)):
-            fields = ("rewards", "discounts", "next_observations")
-            together = some[0]._replace(**{field: th.cat([getattr(batch, field) for batch in some]) for field in fields})
-            targets = self._targets(together).split([len(batch.rewards) for batch in some])
-            for batch, targets_of_batch in zip(some, targets, strict=True):
-                yield self._fit(batch, targets_of_batch)
-
     def _update(self, batch: Any) -> th.Tensor:
-        return self._fit(batch, self._targets(batch))
-
-    def _targets(self, batch: Any) -> th.Tensor:
         self._target.train(False)
-        return td_targets(self._target, batch)
-
-    def _fit(self, batch: Any, targets: th.Tensor) -> th.Tensor:
-        """
-        :param batch: see ``update``
-        :param targets: of this batch, float (batch, 1)
-        :return: see ``update``
-        """
         self._online.train(True)
-        loss, all_q_values = td_loss(self._online, self.objective, batch, targets)
+        loss, all_q_values = td_loss(self._online, self._target, self.objective, batch)
         gradients = th.autograd.grad(loss, list(self._online.parameters()))
         with th.no_grad():
             self._apply(gradients)

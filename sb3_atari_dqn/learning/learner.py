@@ -3,7 +3,7 @@
 Source: Mnih et al. 2015, Algorithm 1.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,19 @@ from sb3_atari_dqn.learning.targets import q_learning_targets
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
 
 
-def td_targets(q_net_target: Callable[[Any], th.Tensor], batch: Any) -> th.Tensor:
-    """
-    :param q_net_target: next observations to Q-values (batch, n_actions)
-    :param batch: see ``Learner.update``, of any size
-    :return: what the Q-values of the actions shall become, float (batch, 1), constants
-    """
-    with th.no_grad():
-        return q_learning_targets(batch.rewards, batch.discounts, q_net_target(batch.next_observations))
-
-
 def td_loss(
-    q_net: Callable[[Any], th.Tensor], objective: Objective, batch: Any, targets: th.Tensor
+    q_net: Callable[[Any], th.Tensor], q_net_target: Callable[[Any], th.Tensor], objective: Objective, batch: Any
 ) -> tuple[th.Tensor, th.Tensor]:
     """
     :param q_net: observations to Q-values (batch, n_actions), learnt
+    :param q_net_target: the same for the next states
     :param objective: see ``Learner``
     :param batch: see ``Learner.update``
-    :param targets: of this batch, float (batch, 1)
     :return: mean loss, to be differentiated, and Q-values of all actions, float (batch, n_actions)
     """
+    with th.no_grad():
+        next_q_values = q_net_target(batch.next_observations)
+        targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
     all_q_values = q_net(batch.observations)
     q_values = th.gather(all_q_values, dim=1, index=batch.actions)
     return objective(q_values, targets).mean(), all_q_values
@@ -86,22 +79,12 @@ class Learner:
         :return: what ``REPORTED`` names, float (5,), on the device and not waited for; Q-values are those of all
             actions before the step
         """
-        targets = td_targets(self.q_net_target, batch)
-        loss, all_q_values = td_loss(self.q_net, self.objective, batch, targets)
+        loss, all_q_values = td_loss(self.q_net, self.q_net_target, self.objective, batch)
         self.optimizer.zero_grad()
         loss.backward()
         th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.optimizer.step()
         return report(loss.detach(), all_q_values)
-
-    def updates(self, batches: Iterable[Any]) -> Iterator[th.Tensor]:
-        """
-        One gradient step for each batch, in their order, while the target network stays as it is.
-
-        :param batches: see ``update``; each is asked for when the step before it is done
-        :return: what ``update`` returns, of each
-        """
-        return map(self.update, batches)
 
     def greedy_actions(self, observations: Any) -> th.Tensor:
         """
