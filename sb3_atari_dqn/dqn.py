@@ -219,6 +219,10 @@ class CustomDQN(DQN):
             kwargs = settings.get("replay_buffer_kwargs") or {}
             if not isinstance(kwargs, str):  # Python's text, which RL Zoo evaluates later
                 FrameReplayBuffer.check_values(**kwargs)
+            if settings.get("optimize_memory_usage"):
+                raise ValueError(
+                    "optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway"
+                )
         acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
         cls._check_update_period(settings)
 
@@ -248,7 +252,6 @@ class CustomDQN(DQN):
         if self.update_period is not None:
             self.train_freq = max(self.update_period // self.n_envs, 1)
             self.gradient_steps = max(self.n_envs // self.update_period, 1)
-        objective = make_objective(self.loss, self.huber_delta)
 
         if self.n_steps > 1 and self.replay_buffer_class is NStepReplayBuffer:
             self.replay_buffer_class = None  # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
@@ -271,18 +274,8 @@ class CustomDQN(DQN):
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
-        self.learner = acceleration.make_learner(
-            self.q_net,
-            self.q_net_target,
-            self.policy.optimizer,
-            objective,
-            self.max_grad_norm,
-            self.precision,
-            self.accelerate,
-            make_copy=ComputeCopy,
-        )
+        self._make_learner()
         self.update_report = UpdateReport()
-        self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
         self._pending_updates: list[tuple[int, int]] = []  # gradient steps and batch size
         self._overlapping_env: _WorkWhileStepping | None = None
 
@@ -293,6 +286,32 @@ class CustomDQN(DQN):
                 f"the target network is copied every {self.n_envs} agent steps",
                 stacklevel=2,
             )
+
+    def _make_learner(self) -> None:
+        only_plays = self.env is None  # which works without the processor or compiler that it was trained with
+        self.learner = acceleration.make_learner(
+            self.q_net,
+            self.q_net_target,
+            self.policy.optimizer,
+            make_objective(self.loss, self.huber_delta),
+            self.max_grad_norm,
+            "float32" if only_plays else self.precision,
+            "none" if only_plays else self.accelerate,
+            make_copy=ComputeCopy,
+        )
+        self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Take an environment to learn from, as Stable-Baselines3 does.
+
+        :param env: the environment
+        :param force_reset: whether to reset it before learning goes on
+        """
+        only_played = self.env is None
+        super().set_env(env, force_reset)
+        if only_played:
+            self._make_learner()
 
     def _create_aliases(self) -> None:
         if self.target_update_interval is None:
@@ -350,11 +369,13 @@ class CustomDQN(DQN):
             target = {key.replace("q_net.", "q_net_target.", 1): value for key, value in online.items()}
             parameters = {**parameters, "policy": {**parameters["policy"], **target}}
         super().set_parameters(parameters, exact_match, device)
+        self.learner.take_over_optimizer()
         self.learner.refresh()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        Load a replay memory as Stable-Baselines3 does; rewards are clipped as this model has it, not as the saver had.
+        Load a replay memory as Stable-Baselines3 does; rewards are clipped and steps folded as this model has it, not as the
+        saver had.
 
         :param path: file written by ``save_replay_buffer``
         :param truncate_last_traj: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``
@@ -362,6 +383,8 @@ class CustomDQN(DQN):
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
         set_reward_clipping(self.replay_buffer, self.clip_rewards)
+        if isinstance(self.replay_buffer, FrameReplayBuffer):
+            self.replay_buffer.adapt(self.device, self.n_steps, self.gamma)
 
     def _setup_learn(
         self,
@@ -408,7 +431,7 @@ class CustomDQN(DQN):
         :return: the model
         """
         super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        self._make_pending_updates()
+        self.make_pending_updates()
         return self
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -422,7 +445,7 @@ class CustomDQN(DQN):
         """
         if self.overlap:
             if self._overlapping_env is None or self._overlapping_env.venv is not env:
-                self._overlapping_env = _WorkWhileStepping(env, self._make_pending_updates)
+                self._overlapping_env = _WorkWhileStepping(env, self.make_pending_updates)
             env = self._overlapping_env
         return super().collect_rollouts(env, *args, **kwargs)
 
@@ -433,9 +456,10 @@ class CustomDQN(DQN):
         """
         self._pending_updates.append((gradient_steps, batch_size))
         if not self.overlap:
-            self._make_pending_updates()
+            self.make_pending_updates()
 
-    def _make_pending_updates(self) -> None:
+    def make_pending_updates(self) -> None:
+        """Make the updates that ``train`` has left for the environments' next step; with ``overlap``, that is all of them."""
         if not self._pending_updates:
             return
         self.policy.set_training_mode(True)
@@ -542,12 +566,14 @@ class CustomDQN(DQN):
         :param custom_objects: replacements for what the file holds, by name
         :param print_system_info: print the systems of saver and loader
         :param force_reset: reset the environment before learning goes on
-        :param kwargs: arguments of the constructor to change
+        :param kwargs: arguments of the constructor to change; ``train_freq`` or ``gradient_steps`` replaces ``update_period``
         :return: the model
         :raises TypeError: for an argument that does not exist
         :raises ValueError: if the environment's observations or actions are not those of the model
         """
         cls.check_keywords(kwargs)
+        if kwargs.keys() & {"train_freq", "gradient_steps"}:
+            kwargs.setdefault("update_period", None)
         return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

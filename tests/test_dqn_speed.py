@@ -12,7 +12,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer
+from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer, NatureCNN
 from sb3_atari_dqn.learning.accelerate import AcceleratedLearner
 from sb3_atari_dqn.learning.learner import Learner
 from tests.conftest import MakeAtari
@@ -156,7 +156,9 @@ def test_order_of_events(overlap: bool, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("precision", "accelerate"), [("float32", "none"), ("float32", "fused"), ("bf16", "fused")])
-def test_saved_and_loaded_goes_on_with_what_was_learnt(precision: str, accelerate: str, tmp_path: Path) -> None:
+def test_saved_and_loaded_goes_on_with_what_was_learnt(
+    precision: str, accelerate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = AleVecEnv(GAME, 4, seed=1)
     kwargs: dict[str, Any] = {
         "update_period": 4,
@@ -177,8 +179,14 @@ def test_saved_and_loaded_goes_on_with_what_was_learnt(precision: str, accelerat
     again.learn(100, reset_num_timesteps=False)
     assert again._n_updates > updates
     # and without a GPU, a compiler or bf16, it can always be played
-    actions, _ = CustomDQN.load(tmp_path / "model").predict(observations.numpy(), deterministic=True)
+    monkeypatch.setenv("PATH", "")
+    only_plays = CustomDQN.load(tmp_path / "model")
+    assert type(only_plays.learner) is Learner
+    actions, _ = only_plays.predict(observations.numpy(), deterministic=True)
     assert actions.shape == (16,)
+    monkeypatch.undo()
+    only_plays.set_env(env)
+    assert type(only_plays.learner) is type(again.learner)
 
 
 def test_fast_target_network_is_the_one_that_was_copied() -> None:
@@ -204,3 +212,67 @@ def test_parameters_that_somebody_sets_are_taken_over() -> None:
     assert not th.equal(*(learner._online(observations) for learner in learners))  # type: ignore[attr-defined]
     model.set_parameters(other.get_parameters())
     assert th.equal(*(learner._online(observations) for learner in learners))  # type: ignore[attr-defined]
+
+
+def test_a_fast_model_goes_on_as_a_plain_one(tmp_path: Path) -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    model = CustomDQN("CnnPolicy", env, **SMALL, update_period=4, accelerate="fused").learn(60)
+    assert model.policy.optimizer.param_groups[0]["fused"] is True
+    model.save(tmp_path / "model")
+    plain = CustomDQN.load(tmp_path / "model", env=env, accelerate="none")
+    fresh = CustomDQN("CnnPolicy", env, **SMALL)
+    for name in ("fused", "foreach", "capturable"):
+        assert plain.policy.optimizer.param_groups[0][name] == fresh.policy.optimizer.param_groups[0][name], name
+    plain.learn(60, reset_num_timesteps=False)
+
+
+def test_steps_of_each_environment_replace_the_period_of_a_loaded_model(tmp_path: Path) -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    CustomDQN("CnnPolicy", env, **SMALL, update_period=4).save(tmp_path / "model")
+    again = CustomDQN.load(tmp_path / "model", env=env, train_freq=8, gradient_steps=3)
+    assert again.update_period is None
+    assert again.train_freq.frequency == 8  # type: ignore[union-attr]
+    assert again.gradient_steps == 3
+
+
+def test_a_loaded_memory_folds_steps_as_the_model_has_it(tmp_path: Path) -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    CustomDQN("CnnPolicy", env, **SMALL, n_steps=3).learn(40).save_replay_buffer(tmp_path / "memory")
+    other = CustomDQN("CnnPolicy", env, **SMALL, gamma=0.5)
+    other.load_replay_buffer(tmp_path / "memory")
+    assert isinstance(other.replay_buffer, FrameReplayBuffer)
+    assert (other.replay_buffer.n_steps, other.replay_buffer.gamma) == (1, 0.5)
+
+
+class FrozenCNN(NatureCNN):
+    """Its first convolution is not learnt."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cnn[0].requires_grad_(False)
+
+
+class NormalizingCNN(NatureCNN):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cnn.insert(1, th.nn.BatchNorm2d(32))
+
+
+@pytest.mark.parametrize("accelerate", ["none", "fused"])
+def test_frozen_layers_stay_as_they_are(accelerate: str) -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": FrozenCNN}, "update_period": 4}
+    model = CustomDQN("CnnPolicy", env, **SMALL, **kwargs, accelerate=accelerate, precision="float32")
+    before = [parameter.detach().clone() for parameter in model.q_net.parameters()]
+    model.learn(100)
+    changed = [not th.equal(*pair) for pair in zip(before, model.q_net.parameters(), strict=True)]
+    assert changed == [False, False] + [True] * (len(before) - 2)
+
+
+def test_auto_computes_plainly_what_cannot_be_accelerated() -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": NormalizingCNN}}
+    model = CustomDQN("CnnPolicy", env, **SMALL, **kwargs, precision="auto", accelerate="auto")
+    assert type(model.learner) is Learner
+    with pytest.raises(ValueError, match="cannot be accelerated: it keeps running statistics"):
+        CustomDQN("CnnPolicy", env, **SMALL, **kwargs, precision="bf16", accelerate="auto")

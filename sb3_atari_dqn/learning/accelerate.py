@@ -62,7 +62,7 @@ def resolve(precision: str, accelerate: str, device: th.device) -> tuple[str, st
         accelerate = "cuda-graph" if device.type == "cuda" else "fused"
     if accelerate == "cuda-graph" and device.type != "cuda":
         raise ValueError(f'accelerate="cuda-graph" needs a CUDA device, and this is {device}; choose "fused" or "compile"')
-    if accelerate == "compile" and device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
+    if accelerate == "compile" and not any(map(shutil.which, _COMPILERS)):
         raise ValueError(f'accelerate="compile" needs a C++ compiler ({", ".join(_COMPILERS)}); choose "fused"')
     return precision, accelerate
 
@@ -88,7 +88,7 @@ class NetworkCopy(Protocol):
 
     def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
         """
-        :param gradients: of the copy's parameters; those of the network are set to them
+        :param gradients: of the copy's parameters that are learnt; those of the network are set to them
         """
 
     def refresh(self) -> None:
@@ -119,11 +119,17 @@ def make_learner(
     :return: a learner
     :raises ValueError: for a choice that is unknown, that cannot work here, or that the network does not allow
     """
+    asked = precision, accelerate
     precision, accelerate = resolve(precision, accelerate, next(q_net.parameters()).device)
     arguments = q_net, q_net_target, optimizer, objective, max_grad_norm
     if (precision, accelerate) == ("float32", "none"):
         return Learner(*arguments)
-    online = make_copy(q_net, _DTYPES[precision])
+    try:
+        online = make_copy(q_net, _DTYPES[precision])
+    except ValueError:
+        if asked[1] == "auto" and asked[0] != "bf16":  # the best that can
+            return Learner(*arguments)
+        raise
     target = online if q_net_target is q_net else make_copy(q_net_target, _DTYPES[precision])
     return AcceleratedLearner(*arguments, online, target, accelerate)
 
@@ -163,25 +169,32 @@ class AcceleratedLearner(Learner):
         self._learning_rate: th.Tensor | None = None
         self._apply = self._apply_gradients
         self._whole_update = self._update
-        if accelerate == "compile":
+        self._is_graphed = accelerate == "cuda-graph"
+        if accelerate in ("compile", "cuda-graph"):
             self._learning_rate = th.tensor(0.0, device=device)
+        if accelerate == "compile":
             self._apply = th.compile(self._apply)
             if device.type == "cuda":  # on a CPU they gain nothing
-                self._online, self._target = th.compile(online), th.compile(target)  # type: ignore[assignment]  # modules still
-        elif accelerate == "cuda-graph":
-            self._learning_rate = th.tensor(0.0, device=device)
-            self._whole_update = GraphedUpdate(self._update)
+                self._online = th.compile(online)  # type: ignore[assignment]  # a module still
+                self._target = self._online if target is online else th.compile(target)  # type: ignore[assignment]
+        self.take_over_optimizer()
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over parameters and optimizer settings that somebody else has changed."""
+        """Take over parameters that somebody else has changed."""
         self._online.refresh()
         self._target.refresh()
-        for group in self.optimizer.param_groups:
-            if self._fuses:
-                group.update(fused=True, foreach=False)
-            if isinstance(self._whole_update, GraphedUpdate):
-                group.update(capturable=True)  # or the optimizer refuses to be captured
+
+    def take_over_optimizer(self) -> None:
+        super().take_over_optimizer()
+        ways: dict[str, bool | None] = {}
+        if self._fuses:
+            ways = {"fused": True, "foreach": False}
+        if self._is_graphed:
+            ways["capturable"] = True  # or the optimizer refuses to be captured
+            self._whole_update = GraphedUpdate(self._update)  # one that is there goes on with the tensors of before
+        if ways:
+            self._set_optimizer(**ways)
 
     def greedy_actions(self, observations: th.Tensor) -> th.Tensor:
         self._online.train(False)
@@ -200,7 +213,7 @@ class AcceleratedLearner(Learner):
         self._target.train(False)
         self._online.train(True)
         loss, all_q_values = td_loss(self._online, self._target, self.objective, batch)
-        gradients = th.autograd.grad(loss, list(self._online.parameters()))
+        gradients = th.autograd.grad(loss, [own for own in self._online.parameters() if own.requires_grad])
         with th.no_grad():
             self._apply(gradients)
             return report(loss, all_q_values)
@@ -209,7 +222,7 @@ class AcceleratedLearner(Learner):
         """
         Clip, step, and copy the parameters back.
 
-        :param gradients: of the copy's parameters
+        :param gradients: of the copy's parameters that are learnt
         """
         self._online.set_gradients(gradients)
         clipped = [parameter.grad for parameter in self._parameters if parameter.grad is not None]

@@ -16,6 +16,9 @@ from sb3_atari_dqn.learning.targets import q_learning_targets
 #: what one update reports, in the order of ``Learner.update``'s tensor
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
 
+#: arguments of PyTorch's optimizers that say how a step is computed, not what comes out
+_WAYS = ("fused", "foreach", "capturable")
+
 
 def td_loss(
     q_net: Callable[[Any], th.Tensor], q_net_target: Callable[[Any], th.Tensor], objective: Objective, batch: Any
@@ -96,6 +99,21 @@ class Learner:
 
     def refresh(self) -> None:
         """Take over parameters of either network that somebody else has changed; nothing to do here."""
+
+    def take_over_optimizer(self) -> None:
+        """Compute the optimizer's steps in this learner's way, whatever the one did that its state was loaded from."""
+        self._set_optimizer(**{name: self.optimizer.defaults[name] for name in _WAYS if name in self.optimizer.defaults})
+
+    def _set_optimizer(self, **ways: bool | None) -> None:
+        """
+        :param ways: of ``_WAYS``, those that the optimizer has
+        """
+        for group in self.optimizer.param_groups:
+            group.update(ways)
+        for parameter, state in self.optimizer.state.items():
+            if isinstance(state.get("step"), th.Tensor):  # these count where they compute
+                on_device = ways.get("fused") or ways.get("capturable")
+                state["step"] = state["step"].to(parameter.device if on_device else "cpu")
 
 
 class UpdateReport:

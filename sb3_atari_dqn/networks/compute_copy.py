@@ -134,10 +134,8 @@ class ComputeCopy(nn.Module):
                 f"connected layers; {_USE_THE_SLOW_ONE}"
             )
         space: spaces.Space[Any] = q_net.observation_space
-        if isinstance(space, spaces.Dict):
-            raise ValueError(
-                f"Observations in {space} cannot be accelerated: they are more than one array; {_USE_THE_SLOW_ONE}"
-            )
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"Observations in {space} cannot be accelerated: they are not one array; {_USE_THE_SLOW_ONE}")
         if any(True for _ in q_net.buffers()):
             raise ValueError(
                 f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics "
@@ -164,6 +162,7 @@ class ComputeCopy(nn.Module):
         masters = dict(q_net.named_parameters())
         self._parameters_of_both: list[_Parameter] = []
         for name, own in self.named_parameters():
+            own.requires_grad_(masters[name].requires_grad)
             is_shared = own.dim() < 4 and own.dtype == masters[name].dtype  # it lies as it should
             if is_shared:
                 own.data = masters[name].data
@@ -202,10 +201,11 @@ class ComputeCopy(nn.Module):
     @th.no_grad()
     def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
         """
-        :param gradients: of the copy's parameters, in their order; the policy's are set to them
+        :param gradients: of those of the copy's parameters that are learnt, in their order; the policy's are set to them
         """
         targets, sources = [], []
-        for parameter, gradient in zip(self._parameters_of_both, gradients, strict=True):
+        learnt = [parameter for parameter in self._parameters_of_both if parameter.own.requires_grad]
+        for parameter, gradient in zip(learnt, gradients, strict=True):
             master = parameter.master
             if parameter.is_shared:
                 master.grad = gradient
@@ -220,7 +220,7 @@ class ComputeCopy(nn.Module):
                 sources.append(_split_patches(gradient, parameter.kernel))
         if targets:
             th._foreach_copy_(targets, sources)
-        for parameter in self._parameters_of_both:
+        for parameter in learnt:
             if parameter.scale != 1.0:
                 assert parameter.master.grad is not None
                 parameter.master.grad.mul_(parameter.scale)

@@ -4,6 +4,7 @@ A buffer keeps raw rewards; they are clipped when they are read, before n steps 
 and n-step returns become one number here, ``discounts = gamma**k * (1 - terminal)``: nothing above handles flags.
 """
 
+import pathlib
 import warnings
 from collections.abc import Iterator
 from numbers import Real
@@ -23,6 +24,9 @@ from sb3_atari_dqn.replay.n_step import fold
 
 #: bytes of a transition besides its frames: their ids, action, reward, end and time-out
 _BYTES_BESIDE_FRAMES = 52
+
+#: batches that are drawn in one go at most
+_DRAWN_TOGETHER = 8
 
 #: how much smaller compressed frames are at least, of the games that were measured
 _LEAST_COMPRESSION = 15
@@ -86,7 +90,7 @@ def sample_together(
     replay_buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, env: VecNormalize | None = None
 ) -> Iterator[Batch]:
     """
-    The same in one go, which costs less for each of them.
+    The same, some of them in one go, which costs less for each.
 
     :param replay_buffer: see ``sample_batch``, like those that follow; observations are one array
     :param n_batches: how many batches
@@ -95,12 +99,13 @@ def sample_together(
     :param env: see there
     :return: the batches
     """
-    together = sample_batch(replay_buffer, n_batches * batch_size, gamma, env)
-    parts = []
-    for tensor in together:
-        assert isinstance(tensor, th.Tensor)
-        parts.append(tensor.split(batch_size))
-    return (Batch(*tensors) for tensors in zip(*parts, strict=True))
+    for first in range(0, n_batches, _DRAWN_TOGETHER):
+        together = sample_batch(replay_buffer, min(_DRAWN_TOGETHER, n_batches - first) * batch_size, gamma, env)
+        parts = []
+        for tensor in together:
+            assert isinstance(tensor, th.Tensor)
+            parts.append(tensor.split(batch_size))
+        yield from (Batch(*tensors) for tensors in zip(*parts, strict=True))
 
 
 def sign_rewards(rewards: np.ndarray, env: VecNormalize | None = None) -> np.ndarray:
@@ -254,7 +259,7 @@ class FrameReplayBuffer(ReplayBuffer):
         if self.compression is None and self.device.type == "cuda":
             available = th.cuda.mem_get_info(self.device)[0]
         else:
-            available = psutil.virtual_memory().available
+            available = _available_memory()
         if n_bytes > available:
             warnings.warn(
                 f"A replay memory of {n_transitions} transitions takes about {n_bytes / 1e9:.2f} GB when it is full, and "
@@ -317,6 +322,18 @@ class FrameReplayBuffer(ReplayBuffer):
         for old, oldest in zip(forgotten, self._frame_ids[self.pos].tolist(), strict=False):
             self.frames.free(list({*old[0], *old[1]} - {*oldest[0], *oldest[1], BLACK}))
 
+    def adapt(self, device: th.device, n_steps: int, gamma: float) -> None:
+        """
+        Go on in another model, after loading.
+
+        :param device: where samples go
+        :param n_steps: rewards to add up before bootstrapping
+        :param gamma: discount factor of one step
+        """
+        self.device, self.n_steps, self.gamma = device, n_steps, gamma
+        if isinstance(self.frames, DeviceFrames):
+            self.frames.to(device)
+
     def _add_stack(self, stack: np.ndarray, env_index: int, newest: np.ndarray, newest_id: int) -> list[int]:
         """
         :param stack: frames that do not go on from the last ones, uint8 (n_stack, n_pixels)
@@ -377,6 +394,18 @@ class FrameReplayBuffer(ReplayBuffer):
         normalized = self._normalize_obs(observations, env)
         assert isinstance(normalized, np.ndarray)
         return self.to_torch(normalized, copy=False)
+
+
+def _available_memory() -> int:
+    """
+    :return: bytes of main memory that are free, within the limit of a container if there is one
+    """
+    available = psutil.virtual_memory().available
+    limit, used = (pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    try:
+        return min(available, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # none, or "max"
+        return available
 
 
 def _where_different(arrays: np.ndarray, others: np.ndarray) -> list[int]:

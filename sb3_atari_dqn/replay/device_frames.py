@@ -1,5 +1,7 @@
 """Frames, each stored once, on the device that learns."""
 
+from typing import Any
+
 import numpy as np
 import torch as th
 
@@ -28,6 +30,15 @@ class DeviceFrames(Frames):
         start = len(self._frames)
         self._frames = th.cat([self._frames, self._frames.new_empty((n_frames, self.n_pixels))])
         self._free_ids[:0] = range(start + n_frames - 1, start - 1, -1)  # the lowest is taken first
+
+    def to(self, device: th.device) -> None:
+        """
+        :param device: where frames live from now on
+        """
+        self._frames = self._frames.to(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_frames": self._frames.cpu()}  # a file for machines without a GPU too
 
     def add(self, frames: np.ndarray, env_indices: list[int]) -> list[int]:
         if len(self._free_ids) < len(frames):

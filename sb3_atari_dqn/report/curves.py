@@ -1,5 +1,6 @@
 """Learning curves of training runs, as a picture."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,10 +8,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from stable_baselines3.common.monitor import load_results
-
-#: emulator frames of an agent step
-FRAME_SKIP = 4
+from stable_baselines3.common.monitor import LoadMonitorResultsError, get_monitor_files
 
 #: games that a running mean is taken over
 WINDOW = 30
@@ -18,15 +16,31 @@ WINDOW = 30
 
 def training_scores(run: Path) -> pd.DataFrame:
     """
-    :param run: folder of a training run, with Monitor's files
+    :param run: folder of a training run, with Monitor's files: one of each environment, which step together
     :return: for each whole game in the order in which they ended, ``steps``, agent steps of all environments so far,
         ``score``, and ``mean``, that of the last 30 games
     :raises LoadMonitorResultsError: if there are no such files
     """
-    games = load_results(str(run))
-    scores = games["r"]
+    files = get_monitor_files(str(run))
+    if not files:
+        raise LoadMonitorResultsError(f"there are no files of Monitor in {str(run)!r}")
+    games = pd.concat([_games(Path(file)) for file in files], ignore_index=True).sort_values("seconds", kind="stable")
+    scores = games["score"].reset_index(drop=True)
+    steps = (games["steps"] * len(files)).reset_index(drop=True)
+    return pd.DataFrame({"steps": steps, "score": scores, "mean": scores.rolling(WINDOW, min_periods=1).mean()})
+
+
+def _games(file: Path) -> pd.DataFrame:
+    """
+    :param file: Monitor's, of one environment
+    :return: of each game when it ended, ``seconds`` since 1970 and ``steps`` of the agent so far, and its ``score``
+    """
+    with file.open() as lines:
+        header = json.loads(lines.readline().removeprefix("#"))
+        games = pd.read_csv(lines)
+    frames_per_step = 4 if "NoFrameskip" in header["env_id"] else 1  # Monitor sees what the emulator does; wrappers skip
     return pd.DataFrame(
-        {"steps": games["l"].cumsum() / FRAME_SKIP, "score": scores, "mean": scores.rolling(WINDOW, min_periods=1).mean()}
+        {"seconds": header["t_start"] + games["t"], "steps": games["l"].cumsum() / frames_per_step, "score": games["r"]}
     )
 
 

@@ -206,10 +206,7 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
         def ms_per_update(model: OffPolicyAlgorithm, n_updates: int = 20) -> float:
             start = time.perf_counter()
-            model.train(n_updates, model.batch_size)
-            if isinstance(model, CustomDQN):
-                model._make_pending_updates()
-            _wait(model.device)
+            make_updates(model, n_updates)
             return 1000 * (time.perf_counter() - start) / n_updates
 
         rates = alternate(
@@ -218,7 +215,7 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         updates = alternate(
             {name: functools.partial(ms_per_update, model) for name, model in models.items()}, args.rounds, "updates"
         )
-        n_flops = count_flops(models[PEER])
+        n_flops = {name: count_flops(model) for name, model in models.items()}
         speeds = matrix_speeds(models[PEER].device)
 
     table = {}
@@ -226,7 +223,7 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         precision = "float32"
         if isinstance(model, CustomDQN):
             precision = acceleration.resolve(model.precision, model.accelerate, model.device)[0]
-        limit = 1000 * n_flops / speeds[precision]
+        limit = 1000 * n_flops[name] / speeds[precision]
         table[name] = {
             "agent steps/s": statistics.median(rates[name]),
             "times SB3": statistics.median(rates[name]) / statistics.median(rates[PEER]),
@@ -242,13 +239,24 @@ def _wait(device: th.device) -> None:
         th.cuda.synchronize()
 
 
+def make_updates(model: OffPolicyAlgorithm, n_updates: int) -> None:
+    """
+    :param model: a learner
+    :param n_updates: gradient steps to make, and to wait for
+    """
+    model.train(n_updates, model.batch_size)
+    if isinstance(model, CustomDQN):
+        model.make_pending_updates()
+    _wait(model.device)
+
+
 def count_flops(model: OffPolicyAlgorithm) -> int:
     """
-    :param model: SB3's DQN
+    :param model: a learner
     :return: floating-point operations of the matrices and convolutions of an update
     """
     with FlopCounterMode(display=False) as counter:
-        model.train(1, model.batch_size)
+        make_updates(model, 1)
     return counter.get_total_flops()
 
 

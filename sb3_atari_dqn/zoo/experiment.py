@@ -16,11 +16,13 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_atari_dqn.dqn import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
+from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
@@ -102,13 +104,16 @@ def read_hyperparameters(
     trial_id, manager.trial_id = manager.trial_id, None
     sampled = {} if trial_id is None else _load_trial(manager, trial_id)
     hyperparams, _ = original()
-    evaluated = _evaluate_policy_kwargs(manager, hyperparams)
+    evaluated = _evaluate_text(manager, hyperparams)
     if sampled:
-        custom = _evaluate_policy_kwargs(manager, manager.custom_hyperparams or {})
+        custom = _evaluate_text(manager, manager.custom_hyperparams or {})
         hyperparams = evaluated = lay_over(lay_over(evaluated, sampled), custom)
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
+    acceleration.resolve(
+        evaluated.get("precision", "float32"), evaluated.get("accelerate", "none"), get_device(manager.device)
+    )
     manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
     saved = OrderedDict(sorted(hyperparams.items()))
     hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs"}
@@ -146,12 +151,19 @@ def _find_native_envs(manager: "ExperimentManager", hyperparams: dict[str, Any])
     return found
 
 
-def _evaluate_policy_kwargs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """The same with ``policy_kwargs`` as a dictionary, where it is Python's text; RL Zoo does so a little later."""
-    policy_kwargs = hyperparams.get("policy_kwargs")
-    if not isinstance(policy_kwargs, str):
-        return hyperparams
-    return {**hyperparams, "policy_kwargs": eval(policy_kwargs, vars(sys.modules[type(manager).__module__]))}
+def _evaluate_text(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """The same with objects in place of Python's text, as RL Zoo does a little later; names of our buffers stay."""
+    evaluated = dict(hyperparams)
+    for key in ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"):
+        text = hyperparams.get(key)
+        if not isinstance(text, str) or text in REPLAY_BUFFERS:
+            continue
+        try:
+            evaluated[key] = eval(text, vars(sys.modules[type(manager).__module__]))
+        except Exception as error:
+            known = f"; choose one of {', '.join(REPLAY_BUFFERS)}, HerReplayBuffer" if key == "replay_buffer_class" else ""
+            raise ValueError(f"{key}: {text!r} is not Python that RL Zoo can evaluate ({error}){known}") from error
+    return evaluated
 
 
 def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
@@ -183,6 +195,11 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    n_stack, of_buffer = hyperparams.get("frame_stack"), (hyperparams.get("replay_buffer_kwargs") or {}).get("n_stack", 4)
+    if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS and n_stack is not None and n_stack != of_buffer:
+        raise ValueError(
+            f"frame_stack={n_stack!r} does not go with replay_buffer_kwargs: n_stack={of_buffer!r}: give both the same number"
+        )
     for wrapper, kwargs in find_wrappers(hyperparams):
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(wrapper).parameters.values()):
             check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})

@@ -26,13 +26,13 @@ def find_config(config: str) -> str:
     :return: a path or a module that RL Zoo can read
     :raises ValueError: if it is none of these, listing the presets
     """
+    known = presets()
+    if Path(config).parent == Path(rl_zoo3.__file__).parent / "hyperparams" and Path(config).stem in known:
+        return str(known[Path(config).stem])  # RL Zoo's default: its copy is as old as the installation
     if Path(config).is_file():
         return config
-    known = presets()
     if config in known:
         return str(known[config])
-    if Path(config).parent == Path(rl_zoo3.__file__).parent / "hyperparams" and Path(config).stem in known:
-        return str(known[Path(config).stem])  # RL Zoo's default, where it is not installed beside us
     if not config.endswith((".yml", ".yaml", ".py")) and _is_module(config):
         return config
     raise ValueError(f"--conf-file {config!r} is neither a file nor a preset; the presets are {', '.join(known)}")

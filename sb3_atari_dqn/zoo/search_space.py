@@ -19,10 +19,11 @@ preset_of_trial: ContextVar[dict[str, Any] | None] = ContextVar("preset_of_trial
 NETWORKS = ("NipsCNN", "NatureCNN")
 
 
-def suggest(trial: optuna.Trial, preset: dict[str, Any]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dict[str, Any]:
     """
     :param trial: draws the parameters
     :param preset: hyperparameters that the sampled ones are laid over
+    :param n_envs: number of environments
     :return: the trial's parameters
     """
     # Adam: Dopamine 6.25e-5, RL Zoo 1e-4, Nature 2.5e-4 (RMSProp)
@@ -35,7 +36,6 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any]) -> dict[str, Any]:
     if preset.get("update_period") is None:
         trial.suggest_categorical("train_freq", [1, 2, 4, 8])
     else:
-        n_envs = preset.get("n_envs", 1)
         trial.suggest_categorical("update_period", [n for n in (1, 2, 4, 8) if n % n_envs == 0 or n_envs % n == 0])
     # shares of the run; Nature: 2 % (of 50 million frames), RL Zoo: 10 %
     trial.suggest_float("exploration_fraction", 0.01, 0.5, log=True)
@@ -95,13 +95,13 @@ def lay_over(preset: dict[str, Any], hyperparams: dict[str, Any]) -> dict[str, A
 
 def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
     """
-    What RL Zoo calls for each trial; its arguments but the first do not matter for DQN.
+    What RL Zoo calls for each trial.
 
     :param trial: draws the parameters
     :param n_actions: not used
-    :param n_envs: not used
+    :param n_envs: number of environments
     :param additional_args: not used
     :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
     """
     preset = preset_of_trial.get() or {}
-    return lay_over(preset, convert(suggest(trial, preset)))
+    return lay_over(preset, convert(suggest(trial, preset, n_envs)))

@@ -11,7 +11,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_atari_dqn.networks.compute_copy import PATCH, ComputeCopy, PatchConv2d, pixels_to_patches
-from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 TOLERANCE = {th.float32: 1e-5, th.bfloat16: 0.03}  # of the norm
 
@@ -134,6 +134,14 @@ class NormalizingCNN(NatureCNN):
 def test_refuses_running_statistics() -> None:
     q_net = make_q_net(features_extractor_class=NormalizingCNN)
     with pytest.raises(ValueError, match=r"QNetwork cannot be accelerated: it keeps running statistics \(features_ext"):
+        ComputeCopy(q_net, th.float32)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.Dict({"a": spaces.Discrete(2)})])
+def test_refuses_observations_that_are_not_one_array(space: spaces.Space[Any]) -> None:
+    policy = MlpPolicy if not isinstance(space, spaces.Dict) else MultiInputPolicy
+    q_net = policy(space, spaces.Discrete(3), lambda _: 1e-3).q_net
+    with pytest.raises(ValueError, match="cannot be accelerated: they are not one array"):
         ComputeCopy(q_net, th.float32)
 
 

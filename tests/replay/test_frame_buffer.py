@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from sb3_atari_dqn import AleVecEnv, FrameReplayBuffer
+from sb3_atari_dqn.replay.buffer import sample_together
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
 from sb3_atari_dqn.replay.frames import BLACK, FRAMES_PER_BLOCK, FRAMES_PER_CHUNK, CompressedFrames, PlainFrames
 from sb3_atari_dqn.zoo.bench import play as play_at_random
@@ -278,6 +279,26 @@ def test_frames_as_tensors_that_have_to_grow(starts: str) -> None:
         ours.add(*transition)
         theirs.add(*transition)
     assert_same_samples(ours, theirs)
+
+
+def test_saved_frames_of_a_gpu_can_be_read_without_one() -> None:
+    frames = DeviceFrames(4, 3, th.device("cpu"))
+    ids = frames.add(np.arange(8, dtype=np.uint8).reshape(2, 4), [0, 1])
+    again = pickle.loads(pickle.dumps(frames))
+    again.to(th.device("cpu"))
+    assert again.read(np.array(ids)).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert frames.__getstate__()["_frames"].device == th.device("cpu")
+
+
+@pytest.mark.parametrize("n_batches", [1, 8, 20])
+def test_batches_drawn_together_are_as_many_as_asked_for(n_batches: int) -> None:
+    space = observation_space()
+    buffer = FrameReplayBuffer(90, space, spaces.Discrete(4), "cpu", 3)
+    for transition in play(3, 40, "black", space, np.random.default_rng(1)):
+        buffer.add(*transition)
+    batches = list(sample_together(buffer, n_batches, 5, 0.9))
+    assert [batch.actions.shape for batch in batches] == [(5, 1)] * n_batches
+    assert all(len(batch.observations) == len(batch.rewards) == 5 for batch in batches)
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")

@@ -22,9 +22,16 @@ def write_run(folder: Path) -> None:
 def test_games_of_all_environments_in_the_order_they_ended(tmp_path: Path) -> None:
     write_run(tmp_path)
     games = training_scores(tmp_path)
-    assert games["steps"].tolist() == [100, 250, 450]
+    assert games["steps"].tolist() == [200, 300, 600]  # two environments, 100, 150 and 300 steps of four frames each
     assert games["score"].tolist() == [-21, -20, -19]
     assert games["mean"].tolist() == [-21, -20.5, -20]
+
+
+def test_a_step_is_a_frame_where_nothing_is_skipped(tmp_path: Path) -> None:
+    writer = ResultsWriter(str(tmp_path / "0"), {"t_start": 0.0, "env_id": "CartPole-v1"})
+    writer.write_row({"r": 30, "l": 30, "t": 1.0})
+    writer.close()
+    assert training_scores(tmp_path)["steps"].tolist() == [30]
 
 
 def lines_of(**runs: Path) -> list[tuple[str, list[list[float]]]]:
@@ -37,8 +44,8 @@ def test_picture_shows_games_and_evaluations(tmp_path: Path) -> None:
     assert len(lines_of(pong=tmp_path)) == 2
     np.savez(tmp_path / "evaluations.npz", timesteps=[200, 400], results=[[-21, -19], [-18, -16]], ep_lengths=[[1, 1], [1, 1]])
     games, mean, evaluations = lines_of(pong=tmp_path)
-    assert games[1] == [[100, -21], [250, -20], [450, -19]]
-    assert mean == ("pong, mean of 30 games", [[100, -21], [250, -20.5], [450, -20]])
+    assert games[1] == [[200, -21], [300, -20], [600, -19]]
+    assert mean == ("pong, mean of 30 games", [[200, -21], [300, -20.5], [600, -20]])
     assert evaluations == ("pong, evaluations", [[200, -20], [400, -17]])
 
 

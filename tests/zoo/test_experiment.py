@@ -55,14 +55,29 @@ def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) 
         ({"seed": 3}, ValueError, "'seed' cannot be set in a configuration"),
         ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decay": 1}}]}, ValueError, "decay=1 must be"),
         ({"env_wrapper": {"sb3_atari_dqn.MotionTracerAtariWrapper": {"width": 0}}}, ValueError, "width=0 must be"),
+        ({"frame_stack": 2}, ValueError, "frame_stack=2 does not go with replay_buffer_kwargs: n_stack=4"),
+        ({"frame_stack": 8}, ValueError, "frame_stack=8 does not go with replay_buffer_kwargs: n_stack=4"),
+        ({"optimize_memory_usage": True}, ValueError, "optimize_memory_usage=True is not for FrameReplayBuffer"),
+        ({"accelerate": "cuda-graph"}, ValueError, 'accelerate="cuda-graph" needs a CUDA device, and this is cpu'),
+        (
+            {"replay_buffer_class": "FrameReplayBufer"},
+            ValueError,
+            "'FrameReplayBufer' is not .* choose one of FrameReplayBuffer",
+        ),
     ],
 )
 def test_refuses_bad_configurations_before_anything_is_made(
     hyperparams: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        make_model(tmp_path, PONG, hyperparams=hyperparams)
+        make_model(tmp_path, PONG, hyperparams=hyperparams, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_rl_zoos_own_names_of_buffers_go_on_working(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path, PONG, hyperparams={"replay_buffer_class": "HerReplayBuffer"})
+    hyperparams, _ = experiment.read_hyperparameters()
+    assert hyperparams["replay_buffer_class"] == "HerReplayBuffer"  # RL Zoo makes the class of it
 
 
 class OpenPolicy(CnnPolicy):

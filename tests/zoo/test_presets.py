@@ -83,6 +83,15 @@ def test_finds_the_default_where_rl_zoo_is_installed_elsewhere(monkeypatch: pyte
     assert find_config("/elsewhere/rl_zoo3/hyperparams/dqn_custom.yml") == str(presets()["dqn_custom"])
 
 
+def test_the_default_is_ours_even_where_an_older_copy_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editable installation copies it once."""
+    copy = tmp_path / "hyperparams" / "dqn_custom.yml"
+    copy.parent.mkdir()
+    copy.write_text("default: {}")
+    monkeypatch.setattr(rl_zoo3, "__file__", str(tmp_path / "__init__.py"))
+    assert find_config(str(copy)) == str(presets()["dqn_custom"])
+
+
 def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
     own = tmp_path / "own.yml"
     own.write_text("default: {}")

@@ -27,9 +27,9 @@ PARAMS: dict[str, Any] = {
 }
 
 
-def draw(preset: dict[str, Any], n_trials: int = 50) -> list[dict[str, Any]]:
+def draw(preset: dict[str, Any], n_trials: int = 50, n_envs: int = 8) -> list[dict[str, Any]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    return [suggest(study.ask(), preset) for _ in range(n_trials)]
+    return [suggest(study.ask(), preset, n_envs) for _ in range(n_trials)]
 
 
 def test_converts_to_arguments_of_the_algorithm() -> None:
@@ -99,11 +99,10 @@ def test_a_preset_that_counts_steps_as_sb3_does_goes_on_doing_so() -> None:
 
 @pytest.mark.parametrize(("n_envs", "periods"), [(1, {1, 2, 4, 8}), (3, {1}), (6, {1, 2}), (16, {1, 2, 4, 8})])
 def test_periods_go_with_the_number_of_environments(n_envs: int, periods: set[int]) -> None:
-    preset = {**ATARI, "n_envs": n_envs}
-    draws = draw(preset)
+    draws = draw(ATARI, n_envs=n_envs)
     assert {params["update_period"] for params in draws} == periods
     for params in draws:
-        CustomDQN.check_values(lay_over(preset, convert(params)))
+        CustomDQN.check_values(lay_over({**ATARI, "n_envs": n_envs}, convert(params)))
 
 
 def test_no_target_network_stays_none() -> None:
@@ -112,10 +111,16 @@ def test_no_target_network_stays_none() -> None:
 
 
 def test_samples_for_the_preset_of_the_running_trial() -> None:
-    token = preset_of_trial.set(ATARI)
+    """RL Zoo has taken the number of environments out of the preset, and gives it."""
+    preset = {key: value for key, value in ATARI.items() if key != "n_envs"}
+    token = preset_of_trial.set(preset)
     try:
-        hyperparams = sample(optuna.create_study().ask(), 0, 1, {})
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        trials = [sample(study.ask(), 0, 12, {}) for _ in range(20)]
     finally:
         preset_of_trial.reset(token)
+    assert {trial["update_period"] for trial in trials} == {1, 2, 4}
+    hyperparams = trials[0]
+    assert "n_envs" not in hyperparams
     assert hyperparams["frame_stack"] == 4
     assert hyperparams["policy_kwargs"]["features_extractor_class"] in {"NipsCNN", "NatureCNN"}
