@@ -41,8 +41,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# dqn_custom.yml too: installing copies it to where RL Zoo looks
-.venv/ready: pyproject.toml .ci/constraints.txt hyperparams/dqn_custom.yml
+.venv/ready: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --constraint .ci/constraints.txt --editable '.[dev]'

@@ -25,8 +25,8 @@ class MlpPolicy(DQNPolicy):
         it; ``FlattenExtractor`` if not given
     :param ortho_init: start from orthogonal weights (Saxe et al. 2014, https://arxiv.org/abs/1312.6120; gain sqrt(2), and 1
         for the Q-values) and zero biases, as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
-        which are about a third of that size. With small ones, Adam's first steps, which all go one way, can switch off most
-        of the units for good.
+        which are 0.4 times as large: with these, Adam's first steps, which all go one way, can switch off most units for
+        good.
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
     """
 

@@ -1,4 +1,4 @@
-"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in the environment that it was trained in."""
+"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in Gymnasium's environments from its run's configuration."""
 
 import argparse
 import importlib
