@@ -31,7 +31,9 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     env_id = ENVIRONMENTS.get(section, section)
     model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10})
     expected = {key: value for key, value in read(name, section).items() if key not in ZOO_KEYS | {"policy", "buffer_size"}}
-    assert model.lr_schedule(1) == expected.pop("learning_rate")
+    learning_rate = str(expected.pop("learning_rate"))
+    assert model.lr_schedule(1) == float(learning_rate.removeprefix("lin_"))
+    assert (model.lr_schedule(0) == 0) == learning_rate.startswith("lin_")
     if "train_freq" in expected:
         assert model.train_freq.frequency == expected.pop("train_freq")  # type: ignore[union-attr]  # converted by now
     replay_buffer_class = expected.pop("replay_buffer_class", "ReplayBuffer")
@@ -43,8 +45,10 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     assert model.n_envs == settings.get("n_envs", 1)
     if "frame_stack" in settings:
         assert settings["replay_buffer_kwargs"]["n_stack"] == settings["frame_stack"]
-    extractor = expected.pop("policy_kwargs", {}).get("features_extractor_class")
+    policy_kwargs = expected.pop("policy_kwargs", {})
+    extractor = policy_kwargs.pop("features_extractor_class", None)
     assert extractor in (None, type(model.q_net.features_extractor).__name__)
+    assert {name: getattr(model.policy, name) for name in policy_kwargs} == policy_kwargs
     assert expected
     assert {key: getattr(model, key) for key in expected} == expected
     shape = {"motion-tracer": (2, 105, 80)}.get(name, (4, 84, 84))
