@@ -230,6 +230,8 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             "ms/update": statistics.median(updates[name]),
             "ms at matrix speed": limit,
             "matrix speed": f"{speeds[precision] / 1e9:.0f} GFLOP/s {precision}",
+            "network": type(model.policy.get_submodule("q_net.features_extractor")).__name__,
+            "batch": model.batch_size,
         }
     return table
 
@@ -423,9 +425,10 @@ def start_up(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     def seconds(algo: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            command = f"-m rl_zoo3.train --algo {algo} --env {args.env} -n 1 --eval-freq -1 --device {args.device} -f {folder}"
+            command = f"-m rl_zoo3.train --algo {algo} --env {args.env} -n 1 --eval-freq -1 --device {args.device}"
+            config = ["--conf-file", args.conf_file] if algo == "dqn_custom" else []
             start = time.perf_counter()
-            subprocess.run([sys.executable, *command.split()], check=True, capture_output=True)
+            subprocess.run([sys.executable, *command.split(), "-f", folder, *config], check=True, capture_output=True)
             return time.perf_counter() - start
 
     times = alternate(
@@ -442,7 +445,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, dict[str, Any]]]] = {
     "start-up": start_up,
 }
 TITLES = {
-    "learning": "Learning: one update of 32 transitions for 4 agent steps",
+    "learning": "Learning, past the random steps",
     "environments": "Environments alone, random actions",
     "memory": "Replay memories",
     "start-up": "Start-up: one step and the end",

@@ -21,6 +21,7 @@ def test_learners_and_environments(tmp_path: Path, capsys: pytest.CaptureFixture
     assert figures["learning"].keys() == LEARNERS.keys()
     for row in figures["learning"].values():
         assert row["agent steps/s"] > 0
+        assert (row["network"], row["batch"]) == ("NatureCNN", 32)
         assert row["ms/update"] > row["ms at matrix speed"] > 0
     assert {row["times SB3"] for row in figures["learning"].values()} > {1.0}
     assert list(figures["environments"]) == ["SB3's DummyVecEnv of 8", "AleVecEnv of 8"]
