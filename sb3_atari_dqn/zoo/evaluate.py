@@ -1,4 +1,4 @@
-"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in Gymnasium's environments from its run's configuration."""
+"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in Gymnasium's environments as its run has them."""
 
 import argparse
 import importlib
