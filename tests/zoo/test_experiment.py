@@ -223,11 +223,22 @@ def test_a_trial_that_runs_out_of_memory_is_pruned(tmp_path: Path, capsys: pytes
 
 def test_other_failures_are_not_hidden(tmp_path: Path) -> None:
     experiment = make_experiment(
-        tmp_path, "CartPole-v1", n_timesteps=10, n_evaluations=1, optimize_hyperparameters=True, device="nonsense"
+        tmp_path,
+        "CartPole-v1",
+        n_timesteps=10,
+        n_evaluations=1,
+        optimize_hyperparameters=True,
+        hyperparams={"policy_kwargs": {"optimizer_kwargs": {"eps": "nonsense"}}},
     )
     experiment.setup_experiment()
-    with pytest.raises(RuntimeError, match="nonsense"):
+    with pytest.raises(TypeError):
         optuna.create_study().optimize(experiment.objective, n_trials=1)
+
+
+def test_a_device_that_is_none_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="nonsense"):
+        make_model(tmp_path, "CartPole-v1", device="nonsense")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

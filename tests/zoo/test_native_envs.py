@@ -98,7 +98,7 @@ def test_translates(
         (BREAKOUT, {"env_wrapper": {ATARI: {"clip_reward": False, "noop_max": -1}}}, "noop_max=-1 must be"),
         (BREAKOUT, {"env_wrapper": {ATARI: {"clip_reward": False, "screen_size": 0}}}, "screen_size=0 must be"),
         (BREAKOUT, {"env_wrapper": TRACER, "frame_stack": 4}, "frame_stack=4 does not go with native_envs=True and a motion"),
-        (BREAKOUT, {"frame_stack": 0}, "n_stack=0 must be"),
+        (BREAKOUT, {"frame_stack": 0, "replay_buffer_kwargs": {"n_stack": 0}}, "n_stack=0 must be"),
         (BREAKOUT, {"n_envs": 0}, "n_envs=0 must be"),
         (BREAKOUT, {"normalize": True}, "normalize=True does not go with native_envs=True"),
         (BREAKOUT, {"monitor_kwargs": {"info_keywords": ["lives"]}}, "monitor_kwargs=.* does not go with native_envs=True"),
