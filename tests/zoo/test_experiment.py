@@ -191,6 +191,8 @@ def test_a_trial_keeps_what_the_preset_says_of_the_policy(tmp_path: Path, monkey
         config="motion-tracer",
         n_timesteps=10,
         n_evaluations=1,
+        n_eval_episodes=1,
+        eval_env_kwargs={"max_num_frames_per_episode": 200},
         optimize_hyperparameters=True,
         hyperparams={"buffer_size": 20, "policy_kwargs": {"features_extractor_class": "TutorialCNN", "net_arch": [8]}},
     )
