@@ -187,14 +187,16 @@ class AcceleratedLearner(Learner):
 
     def take_over_optimizer(self) -> None:
         super().take_over_optimizer()
-        ways: dict[str, bool | None] = {}
-        if self._fuses:
-            ways = {"fused": True, "foreach": False}
         if self._is_graphed:
-            ways["capturable"] = True  # or the optimizer refuses to be captured
             self._whole_update = GraphedUpdate(self._update)  # one that is there goes on with the tensors of before
-        if ways:
-            self._set_optimizer(**ways)
+
+    def _optimizer_ways(self) -> dict[str, bool | None]:
+        ways = super()._optimizer_ways()
+        if self._fuses:
+            ways.update(fused=True, foreach=False)
+        if self._is_graphed:
+            ways.update(capturable=True)  # or the optimizer refuses to be captured
+        return ways
 
     def greedy_actions(self, observations: th.Tensor) -> th.Tensor:
         self._online.train(False)

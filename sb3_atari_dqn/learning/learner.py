@@ -102,18 +102,19 @@ class Learner:
 
     def take_over_optimizer(self) -> None:
         """Compute the optimizer's steps in this learner's way, whatever the one did that its state was loaded from."""
-        self._set_optimizer(**{name: self.optimizer.defaults[name] for name in _WAYS if name in self.optimizer.defaults})
-
-    def _set_optimizer(self, **ways: bool | None) -> None:
-        """
-        :param ways: of ``_WAYS``, those that the optimizer has
-        """
+        ways = self._optimizer_ways()
         for group in self.optimizer.param_groups:
             group.update(ways)
         for parameter, state in self.optimizer.state.items():
             if isinstance(state.get("step"), th.Tensor):  # these count where they compute
                 on_device = ways.get("fused") or ways.get("capturable")
                 state["step"] = state["step"].to(parameter.device if on_device else "cpu")
+
+    def _optimizer_ways(self) -> dict[str, bool | None]:
+        """
+        :return: values of ``_WAYS``, those that the optimizer has
+        """
+        return {name: self.optimizer.defaults[name] for name in _WAYS if name in self.optimizer.defaults}
 
 
 class UpdateReport:
