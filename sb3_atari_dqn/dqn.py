@@ -217,12 +217,7 @@ class CustomDQN(DQN):
                 raise ValueError(f"{name}={settings[name]!r} must be True or False")
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
             kwargs = settings.get("replay_buffer_kwargs") or {}
-            if not isinstance(kwargs, str):  # Python's text, which RL Zoo evaluates later
-                FrameReplayBuffer.check_values(**kwargs)
-            if settings.get("optimize_memory_usage"):
-                raise ValueError(
-                    "optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway"
-                )
+            FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
         acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
         cls._check_update_period(settings)
 

@@ -179,9 +179,9 @@ class FrameReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
     ) -> None:
-        self.check_values(observation_space, n_stack, compression, n_steps, gamma, handle_timeout_termination)
-        if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")
+        self.check_values(
+            observation_space, n_stack, compression, n_steps, gamma, handle_timeout_termination, optimize_memory_usage
+        )
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = False
@@ -222,6 +222,7 @@ class FrameReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         handle_timeout_termination: bool = True,
+        optimize_memory_usage: bool = False,
     ) -> None:
         """
         :param observation_space: see above, like the others; not looked at if ``None``
@@ -230,6 +231,7 @@ class FrameReplayBuffer(ReplayBuffer):
         :param n_steps: see above
         :param gamma: see above
         :param handle_timeout_termination: see above
+        :param optimize_memory_usage: see above
         :raises ValueError: for observations that cannot be served, or a value that is not allowed
         """
         if compression not in COMPRESSIONS:
@@ -241,6 +243,8 @@ class FrameReplayBuffer(ReplayBuffer):
             raise ValueError(f"gamma={gamma!r} must be a number in [0, 1]")
         if not isinstance(handle_timeout_termination, bool):
             raise ValueError(f"handle_timeout_termination={handle_timeout_termination!r} must be True or False")
+        if optimize_memory_usage:
+            raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")
         if observation_space is None:
             return
         if not isinstance(observation_space, spaces.Box) or observation_space.dtype != np.uint8:
