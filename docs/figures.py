@@ -1,6 +1,6 @@
-"""Pictures of these pages that no command of the package draws.
+"""The picture of the motion tracer, from the game itself.
 
-python docs/figures.py motion-tracer docs/images/motion_tracer.png
+python docs/figures.py docs/images/motion_tracer.png
 """
 
 import argparse
@@ -41,7 +41,5 @@ def motion_tracer(picture: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", choices=["motion-tracer"])
-    parser.add_argument("picture", type=Path)
-    arguments = parser.parse_args()
-    motion_tracer(arguments.picture)
+    parser.add_argument("picture", type=Path, help="file to write")
+    motion_tracer(parser.parse_args().picture)

@@ -16,6 +16,7 @@ from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer, NatureCNN
 from sb3_atari_dqn.learning.accelerate import AcceleratedLearner
 from sb3_atari_dqn.learning.learner import Learner
 from tests.conftest import MakeAtari
+from tests.networks.test_compute_copy import NormalizingCNN
 from tests.test_dqn import assert_same, weights_and_optimizer
 
 GAME = "PongNoFrameskip-v4"
@@ -250,12 +251,6 @@ class FrozenCNN(NatureCNN):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cnn[0].requires_grad_(False)
-
-
-class NormalizingCNN(NatureCNN):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.cnn.insert(1, th.nn.BatchNorm2d(32))
 
 
 @pytest.mark.parametrize("accelerate", ["none", "fused"])
