@@ -19,7 +19,7 @@ import optuna
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_atari_dqn.dqn import check_names, keyword_names
+from sb3_atari_dqn.base import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
