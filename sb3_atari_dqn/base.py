@@ -115,6 +115,14 @@ class QLearningAlgorithm(BaseAlgorithm):
         """
         check_names(cls.__name__, names, cls.keywords().union(others))
 
+    @classmethod
+    @abstractmethod
+    def check_values(cls, settings: Mapping[str, Any]) -> None:
+        """
+        :param settings: arguments of the constructor by name, those that are given
+        :raises ValueError: for one that is out of its range
+        """
+
     @abstractmethod
     def _make_learner(self) -> None:
         """Make what computes the updates; without an environment, one that works on any processor."""

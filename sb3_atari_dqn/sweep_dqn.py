@@ -46,6 +46,9 @@ SelfSweepDQN = TypeVar("SelfSweepDQN", bound="SweepDQN")
 #: batches that the mean loss, which ends a fit, is taken over
 LOSS_WINDOW = 100
 
+#: games that the mean score is taken over
+REWARD_WINDOW = 30
+
 #: TensorFlow's defaults of RMSprop
 TENSORFLOW_RMSPROP = {"alpha": 0.9, "eps": 1e-10}
 
@@ -118,7 +121,8 @@ class SweepDQN(QLearningAlgorithm):
     Deep Q-learning by backward sweeps through a replay memory. The defaults are the tutorial's.
 
     :param policy: ``"CnnPolicy"`` or ``"MlpPolicy"``, or a class. ``policy_kwargs`` are ``CustomDQN``'s; what they do not say
-        is the tutorial's: ``RMSpropTFLike`` with ``TENSORFLOW_RMSPROP``, and for ``"CnnPolicy"`` ``TutorialCNN`` on grey levels.
+        is the tutorial's: ``RMSpropTFLike`` with ``TENSORFLOW_RMSPROP``, and for ``"CnnPolicy"`` ``TutorialCNN`` on grey
+        levels.
     :param env: the environment to learn from, or its id. Monitor inside its wrappers tells the end of a game from that of a
         life.
     :param learning_rate: of the fit at the start, a number
@@ -148,7 +152,7 @@ class SweepDQN(QLearningAlgorithm):
     :param run_folder: where ``checkpoint.zip`` is written after each fit, and the logs ``rewards.csv`` and ``q_values.csv``;
         nothing is written without it. RL Zoo's runs have theirs.
     :param policy_kwargs: see ``policy``
-    :param stats_window_size: games over which scores are averaged
+    :param stats_window_size: games that the logger averages scores over
     :param tensorboard_log: see ``stable_baselines3.common.base_class.BaseAlgorithm``
     :param verbose: 0: nothing; 1: a line for each game, the memory's statistics and each fit's progress
     :param seed: of everything that is random
@@ -246,6 +250,7 @@ class SweepDQN(QLearningAlgorithm):
         self.n_fits = 0
         self.replay_memory: SweepMemory | None = None
         self._n_new_states = 0  # since the last fit
+        self._last_rewards: collections.deque[float] = collections.deque(maxlen=REWARD_WINDOW)
         self._logs: SweepLogs | None = None
         self._random_generator = np.random.default_rng(seed)
         if _init_setup_model:
@@ -471,23 +476,19 @@ class SweepDQN(QLearningAlgorithm):
         q_values = self.learner.q_values(self.policy.obs_to_tensor(self._last_obs)[0]).cpu().numpy()
         return self._epsilon_greedy(self._last_obs, self.exploration_rate, lambda _: q_values.argmax(axis=1)), q_values
 
-    def _mean_reward(self) -> float:
-        assert self.ep_info_buffer is not None
-        return safe_mean([episode["r"] for episode in self.ep_info_buffer])
-
     def _end_game(self, reward: float) -> None:
         """
         :param reward: score of the game
         """
         self.n_episodes += 1
-        mean = self._mean_reward()
+        self._last_rewards.append(reward)
+        mean = safe_mean(self._last_rewards)
         if self._logs is not None:
             self._logs.append("rewards", self.n_episodes, self.n_states, reward, mean)
         if self.verbose >= 1:
-            assert self.ep_info_buffer is not None
             print(
                 f"episode {self.n_episodes}, states {self.n_states:,}, epsilon {self.exploration_rate:.3f}, "
-                f"reward {reward:g}, mean of {len(self.ep_info_buffer)} {mean:.2f}"
+                f"reward {reward:g}, mean of {len(self._last_rewards)} {mean:.2f}"
             )
 
     def _sweep_and_fit(self, log_interval: int | None) -> None:
@@ -523,7 +524,7 @@ class SweepDQN(QLearningAlgorithm):
     def _record_play(self, statistics: Statistics) -> None:
         elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", self._mean_reward())
+            self.logger.record("rollout/ep_rew_mean", safe_mean([episode["r"] for episode in self.ep_info_buffer]))
             self.logger.record("rollout/ep_len_mean", safe_mean([episode["l"] for episode in self.ep_info_buffer]))
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
         self.logger.record("time/episodes", self.n_episodes)

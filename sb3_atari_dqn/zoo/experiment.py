@@ -16,6 +16,7 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -24,11 +25,13 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
+from sb3_atari_dqn.networks.policy import resolve_optimizer
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
+from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
+from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
 from sb3_atari_dqn.zoo.studies import open_study, trial_hyperparams
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
@@ -66,6 +69,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
     :param manager_class: RL Zoo's
     """
     wrappers: tuple[Callable[..., Any], ...] = (
+        setup_experiment,
         read_hyperparameters,
         create_log_folder,
         create_envs,
@@ -170,7 +174,7 @@ def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
     if not manager.storage or not manager.study_name:
         raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
     study = open_study(manager.storage, manager.study_name)
-    sampled = trial_hyperparams(study, trial_id)
+    sampled = trial_hyperparams(study, trial_id, SEARCH_SPACES[manager.algo])
     print(
         f"Trial {trial_id} is laid over the configuration given now; the study was run as: {study.user_attrs.get('command')}"
     )
@@ -195,6 +199,7 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    resolve_optimizer(policy_kwargs.get("optimizer_class", "Adam"))
     n_stack, of_buffer = hyperparams.get("frame_stack"), (hyperparams.get("replay_buffer_kwargs") or {}).get("n_stack", 4)
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS and n_stack is not None and n_stack != of_buffer:
         raise ValueError(
@@ -205,6 +210,24 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
             check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})
         if hasattr(wrapper, "check_values"):
             wrapper.check_values(**kwargs)
+
+
+def setup_experiment(
+    manager: "ExperimentManager", original: Callable[[], tuple[BaseAlgorithm, dict[str, Any]] | None]
+) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+    """
+    Make the model, and give one that writes files of its own the run's folder for them.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :return: the model and its hyperparameters; None for a study
+    """
+    experiment = original()
+    if experiment is not None and isinstance(experiment[0], SweepDQN):
+        model = experiment[0]
+        if model.run_folder is None or manager.continue_training:  # what was loaded has the folder of its own run
+            model.run_folder = manager.save_path
+    return experiment
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:
