@@ -349,6 +349,7 @@ class SweepDQN(QLearningAlgorithm):
         if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
             raise ValueError(f"SweepDQN needs states of one array of bytes, uint8, not {space}")
         assert isinstance(self.action_space, spaces.Discrete)
+        self._n_new_states = 0
         self.replay_memory = SweepMemory(
             self.buffer_size, self.n_envs, space.shape, int(self.action_space.n), self.compression
         )

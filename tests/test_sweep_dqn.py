@@ -232,6 +232,7 @@ def test_counters_go_on_where_steps_are_counted_anew(tmp_path: Path) -> None:
     again = SweepDQN.load(tmp_path / "model.zip", env=make_corridor(), run_folder=str(tmp_path / "second"))
     again.learn(400)
     assert again.num_timesteps == 400
+    assert again.n_fits == model.n_fits + 1, "what was played since the last fit was not saved, and does not count"
     assert again.n_states == 1400
     assert again.exploration_rate == pytest.approx(1 - 0.9 * 1400 / 3000)
     assert int(rows(tmp_path / "second/rewards.csv")[1][0]) == model.n_episodes + 1

@@ -5,28 +5,9 @@ import pytest
 
 from sb3_atari_dqn.replay import frames
 from sb3_atari_dqn.replay.sweep_memory import SweepMemory, balanced_counts, sweep_backwards
+from sb3_atari_dqn.zoo.bench import sweep_plainly
 
 GAMMA = 0.97
-
-
-def plain_sweep(
-    q_values: np.ndarray, actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, cuts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """State by state, environment by environment, in double precision."""
-    q_values = q_values.astype(np.float64)
-    errors = np.zeros(actions.shape)
-    for env in range(len(q_values)):
-        for step in reversed(range(q_values.shape[1])):
-            action = actions[env, step]
-            if ends[env, step]:
-                value = float(rewards[env, step])
-            elif cuts[env, step] or step == q_values.shape[1] - 1:
-                continue
-            else:
-                value = rewards[env, step] + GAMMA * q_values[env, step + 1].max()
-            errors[env, step] = abs(value - q_values[env, step, action])
-            q_values[env, step, action] = value
-    return q_values, errors
 
 
 def test_sweep_of_four_states_by_hand() -> None:
@@ -66,9 +47,9 @@ def test_sweep_is_the_plain_loop(n_envs: int, n_steps: int, n_actions: int) -> N
             rng.random(shape) < 0.03,
         )
         swept = sweep_backwards(*memory, gamma=GAMMA)
-        expected_q_values, expected_errors = plain_sweep(*memory)
-        np.testing.assert_allclose(swept.q_values, expected_q_values, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(swept.errors, expected_errors, rtol=0, atol=1e-6)
+        expected = sweep_plainly(*memory, gamma=GAMMA)
+        np.testing.assert_allclose(swept.q_values, expected.q_values, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(swept.errors, expected.errors, rtol=0, atol=1e-6)
 
 
 class Play:
@@ -113,7 +94,7 @@ def test_memory_sweeps_what_was_added(compression: str | None, n_played: int) ->
     statistics = memory.sweep(GAMMA, clip_rewards=True, error_threshold=0.5)
 
     states, before, actions, rewards, end_lives, end_games, timeouts = (play.column(which, n_kept) for which in range(7))
-    after, errors = plain_sweep(before, actions, rewards.clip(-1, 1), end_lives, timeouts)
+    after, errors = sweep_plainly(before, actions, rewards.clip(-1, 1), end_lives, timeouts, GAMMA)
     stored_states, stored_q_values = memory.read(memory.indices())
     np.testing.assert_array_equal(stored_states, states.reshape(-1, 2, 5, 4))
     np.testing.assert_allclose(stored_q_values, after.reshape(-1, 4), rtol=0, atol=1e-6)
