@@ -26,7 +26,6 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -108,7 +107,7 @@ def tutorial_policy_kwargs(policy: str | type[DQNPolicy], policy_kwargs: Mapping
     """
     completed = dict(policy_kwargs)
     if "optimizer_class" not in completed:
-        completed["optimizer_class"] = RMSpropTFLike
+        completed["optimizer_class"] = "RMSpropTFLike"
         completed["optimizer_kwargs"] = {**TENSORFLOW_RMSPROP, **(completed.get("optimizer_kwargs") or {})}
     if policy in ("CnnPolicy", CnnPolicy) and "features_extractor_class" not in completed:
         completed["features_extractor_class"] = "TutorialCNN"
@@ -313,8 +312,9 @@ class SweepDQN(QLearningAlgorithm):
             raise ValueError(
                 f"compression={given['compression']!r} is not known; choose one of {', '.join(map(repr, COMPRESSIONS))}"
             )
-        n_states = int(given["buffer_size"] * given["replay_fraction"])
-        needed = max(given["batch_size"], 2 * given.get("n_envs", 1))
+        n_envs = given.get("n_envs", 1)
+        n_states = int(given["buffer_size"] // n_envs * n_envs * given["replay_fraction"])
+        needed = max(given["batch_size"], 2 * n_envs)
         if n_states < needed:
             raise ValueError(
                 f"buffer_size={given['buffer_size']} and replay_fraction={given['replay_fraction']!r} make a fit due at "

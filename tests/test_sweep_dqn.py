@@ -131,27 +131,16 @@ def test_signals_of_the_tutorial(n_states: int, expected: tuple[float, ...]) -> 
 
 
 def test_optimizer_is_tensorflows_rmsprop() -> None:
-    """Two steps by hand: epsilon is inside the root, and the running square starts at one."""
     model = SweepDQN("CnnPolicy", make_corridor(1), **{**SMALL, "policy_kwargs": {"features_extractor_class": "NipsCNN"}})
     optimizer = model.policy.optimizer
     assert isinstance(optimizer, RMSpropTFLike)
     settings = {key: optimizer.defaults[key] for key in ("alpha", "eps", "momentum", "centered", "weight_decay")}
     assert settings == {"alpha": 0.9, "eps": 1e-10, "momentum": 0, "centered": False, "weight_decay": 0}
 
-    weight = th.nn.Parameter(th.tensor([2.0], dtype=th.float64))
-    optimizer = RMSpropTFLike([weight], lr=0.1, **{key: settings[key] for key in ("alpha", "eps")})
-    square, expected = 1.0, 2.0
-    for gradient in (3.0, 1e-6):
-        weight.grad = th.tensor([gradient], dtype=th.float64)
-        optimizer.step()
-        square = 0.9 * square + 0.1 * gradient**2
-        expected -= 0.1 * gradient / math.sqrt(square + 1e-10)
-        assert weight.item() == pytest.approx(expected, rel=1e-12)
-    # a gradient that has vanished for long is where the two places differ: 1e-6 / sqrt(1e-12 + 1e-10), not / (1e-6 + 1e-10)
-    optimizer.state[weight]["square_avg"].fill_(1e-12)
-    before = weight.item()
-    optimizer.step()
-    assert before - weight.item() == pytest.approx(0.1 * 1e-6 / math.sqrt(1.01e-10), rel=1e-6)
+
+def test_what_the_optimizer_cannot_is_refused() -> None:
+    with pytest.raises(ValueError, match='accelerate="compile" does not work with CachedRMSpropTFLike; choose "fused"'):
+        SweepDQN("CnnPolicy", make_corridor(1), **SMALL, accelerate="compile")
 
 
 def test_fits_until_the_loss_is_low_enough_and_not_longer_than_allowed() -> None:

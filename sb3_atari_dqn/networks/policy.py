@@ -1,41 +1,17 @@
 """Policies of ``CustomDQN``: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
-import importlib
 import math
 from functools import partial
 from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 from sb3_atari_dqn.networks.extractors import TutorialCNN, check_image_size, resolve_extractor
-
-
-def resolve_optimizer(optimizer: str | type[th.optim.Optimizer]) -> type[th.optim.Optimizer]:
-    """
-    :param optimizer: an optimizer, the name of one of PyTorch's or ``"RMSpropTFLike"``, or ``"package.module.Class"``
-    :return: the class
-    :raises ValueError: for a name that is none of these
-    """
-    if not isinstance(optimizer, str):
-        return optimizer
-    if optimizer == "RMSpropTFLike":
-        return RMSpropTFLike
-    module, _, name = optimizer.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module or "torch.optim"), name)
-    except (ValueError, ImportError, AttributeError):
-        found = None
-    if not (isinstance(found, type) and issubclass(found, th.optim.Optimizer)):
-        raise ValueError(
-            f"optimizer_class={optimizer!r} is not known; choose RMSpropTFLike or one of torch.optim's, such as Adam, or give "
-            "'package.module.Class'"
-        )
-    return found
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 
 
 class MlpPolicy(DQNPolicy):
@@ -53,7 +29,7 @@ class MlpPolicy(DQNPolicy):
         for the Q-values) and zero biases, as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
         which are 0.4 times as large: with these, Adam's first steps, which all go one way, can switch off most units for
         good.
-    :param optimizer_class: a class, or a name as ``resolve_optimizer`` takes it
+    :param optimizer_class: a class, or a name as ``sb3_atari_dqn.networks.optimizers.resolve_optimizer`` takes it
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
     """
 

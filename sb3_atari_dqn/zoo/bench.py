@@ -488,8 +488,9 @@ def sweep(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         function(*arrays, gamma=0.97)
         return time.perf_counter() - start
 
-    turns = {"plain loop": functools.partial(seconds, sweep_plainly), "SweepDQN": functools.partial(seconds, sweep_backwards)}
-    times = alternate(turns, args.rounds, "sweep")
+    contestants = {"plain loop": sweep_plainly, "SweepDQN": sweep_backwards}
+    turns = {name: functools.partial(seconds, function) for name, function in contestants.items()}
+    times = alternate({**turns}, args.rounds, "sweep")
     return {name: {"seconds": statistics.median(figures)} for name, figures in times.items()}
 
 

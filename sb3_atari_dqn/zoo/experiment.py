@@ -25,7 +25,7 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
-from sb3_atari_dqn.networks.policy import resolve_optimizer
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments

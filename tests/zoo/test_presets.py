@@ -9,6 +9,7 @@ import rl_zoo3
 import yaml
 
 from sb3_atari_dqn import AleVecEnv, SweepDQN, VecMotionTracer
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
 from sb3_atari_dqn.zoo.presets import find_config, presets
 from tests.zoo.experiments import make_model, make_sweep_model
@@ -67,7 +68,7 @@ def test_every_key_of_a_sweep_reaches_the_model(name: str, section: str, tmp_pat
     assert model.lr_schedule(1) == settings["learning_rate"]
     policy_kwargs = settings["policy_kwargs"]
     assert type(model.policy.q_net.features_extractor).__name__ == policy_kwargs["features_extractor_class"]
-    assert type(model.policy.optimizer).__name__ == policy_kwargs["optimizer_class"]
+    assert type(model.policy.optimizer) is resolve_optimizer(policy_kwargs["optimizer_class"])
     assert model.policy.optimizer.defaults.items() >= policy_kwargs["optimizer_kwargs"].items()
     assert model.policy.normalize_images is policy_kwargs["normalize_images"]
     others = settings.keys() - ZOO_KEYS - {"policy", "policy_kwargs", "learning_rate"}
