@@ -16,12 +16,14 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_atari_dqn.base import check_names, keyword_names
-from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
+from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
@@ -53,6 +55,9 @@ ZOO_KEYS = {
 
 #: arguments of the algorithm that RL Zoo gives itself
 FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+
+#: wrappers that skip frames, 4 if not told otherwise, and the argument that says so
+SKIPPING: dict[type, str] = {AtariWrapper: "frame_skip", MotionTracerAtariWrapper: "frame_skip", MaxAndSkipEnv: "skip"}
 
 #: how allocators say that memory is exhausted, where they have no exception of their own
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
@@ -115,6 +120,7 @@ def read_hyperparameters(
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
+    check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
     acceleration.resolve(
         evaluated.get("precision", "float32"), evaluated.get("accelerate", "none"), get_device(manager.device)
     )
@@ -228,6 +234,19 @@ def setup_experiment(
         if model.run_folder is None or manager.continue_training:  # what was loaded has the folder of its own run
             model.run_folder = manager.save_path
     return experiment
+
+
+def check_frame_skip(env_id: str, hyperparams: dict[str, Any], env_kwargs: dict[str, Any]) -> None:
+    """
+    :param env_id: the environment
+    :param hyperparams: what a configuration holds for it
+    :param env_kwargs: arguments of it, from the command line
+    :raises ValueError: if both environment and wrapper skip frames, which are lost
+    """
+    for wrapper, kwargs in find_wrappers(hyperparams):
+        if wrapper in SKIPPING and kwargs.get(SKIPPING[wrapper], 4) > 1:
+            who_does = f"{wrapper.__name__} would once more ({SKIPPING[wrapper]}: 1 is for such games)"
+            check_skips_no_frames(env_id, who_does, **{**env_kwargs, **(hyperparams.get("env_kwargs") or {})})
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:

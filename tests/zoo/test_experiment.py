@@ -76,13 +76,26 @@ def test_refuses_bad_configurations_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "Pong-v4"])
+def test_refuses_to_skip_frames_twice(env_id: str, tmp_path: Path) -> None:
+    gymnasium = {"native_envs": False, "n_envs": 1, "buffer_size": 10}
+    with pytest.raises(
+        ValueError, match=r"skips frames by itself .* AtariWrapper would once more .*: give 'PongNoFrameskip-v4'"
+    ):
+        make_model(tmp_path, env_id, hyperparams=gymnasium)
+    assert not list(tmp_path.iterdir())
+    once = {"env_wrapper": [{ATARI_WRAPPER: {"clip_reward": False, "frame_skip": 1}}]}
+    make_model(tmp_path, env_id, hyperparams=gymnasium | once)
+    make_model(tmp_path, env_id, hyperparams=gymnasium | {"env_kwargs": {"frameskip": 1}})
+
+
 @pytest.mark.parametrize(
     ("hyperparams", "error", "message"),
     [
         ({"loss_limt": 1e-3}, TypeError, "no argument 'loss_limt'; did you mean 'loss_limit'"),
         ({"replay_buffer_class": "FrameReplayBuffer"}, TypeError, "a sweep needs a memory of its own"),
         ({"learning_rate": "lin_1e-3"}, ValueError, "learning_rate='lin_1e-3' must be a number"),
-        ({"buffer_size": 100}, ValueError, "make a fit due at 10 states, and it needs 128"),
+        ({"buffer_size": 100}, ValueError, "make a fit due at 9 states, and it needs 128"),
         ({"policy_kwargs": {"optimizer_class": "Adan"}}, ValueError, "optimizer_class='Adan' is not known"),
         ({"n_envs": 0}, ValueError, "n_envs=0 must be a whole number of environments"),
     ],
