@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import io
+import math
 import pathlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -60,10 +61,11 @@ def check_number(settings: Mapping[str, Any], name: str, minimum: float, maximum
     :param name: one of them
     :param minimum: the least that is allowed
     :param maximum: the most that is allowed
-    :raises ValueError: for anything else than a number in this range
+    :raises ValueError: for anything else than a finite number in this range
     """
     value = settings.get(name, minimum)
-    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) <= maximum:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not minimum <= float(value) <= maximum:
         allowed = f"in [{minimum:g}, {maximum:g}]" if maximum < float("inf") else f"of at least {minimum:g}"
         raise ValueError(f"{name}={value!r} must be a number {allowed}")
 
@@ -138,6 +140,23 @@ class QLearningAlgorithm(BaseAlgorithm):
         super().set_env(env, force_reset)
         if only_played:
             self._make_learner()
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | pathlib.Path | io.BufferedIOBase | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Load parameters as Stable-Baselines3 does.
+
+        :param load_path_or_dict: file written by ``save``, or what ``get_parameters`` returned
+        :param exact_match: whether all parameters must be there
+        :param device: where to put them
+        """
+        super().set_parameters(load_path_or_dict, exact_match, device)  # type: ignore[arg-type]  # it takes paths and files too
+        self.learner.take_over_optimizer()
+        self.learner.refresh()
 
     @classmethod
     def load(

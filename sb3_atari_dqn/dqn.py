@@ -297,8 +297,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
             target = {key.replace("q_net.", "q_net_target.", 1): value for key, value in online.items()}
             parameters = {**parameters, "policy": {**parameters["policy"], **target}}
         super().set_parameters(parameters, exact_match, device)
-        self.learner.take_over_optimizer()
-        self.learner.refresh()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """

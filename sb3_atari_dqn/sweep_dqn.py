@@ -13,9 +13,13 @@ Source: Magnus Erik Hvass Pedersen 2017, TensorFlow tutorial 16, "Reinforcement 
 
 import collections
 import inspect
+import io
+import math
 import os
+import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -25,7 +29,9 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -35,6 +41,8 @@ from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, c
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.learning.learner import fit_loss
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
+from sb3_atari_dqn.networks.extractors import TutorialCNN
+from sb3_atari_dqn.networks.optimizers import CachedRMSpropTFLike, resolve_optimizer
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
 from sb3_atari_dqn.replay.sweep_memory import Statistics, Summary, SweepMemory
@@ -105,12 +113,12 @@ def tutorial_policy_kwargs(policy: str | type[DQNPolicy], policy_kwargs: Mapping
     :param policy_kwargs: arguments of the policy
     :return: the same, with the tutorial's optimizer and network where they say nothing of them
     """
-    completed = dict(policy_kwargs)
-    if "optimizer_class" not in completed:
-        completed["optimizer_class"] = "RMSpropTFLike"
+    completed = {"optimizer_class": "RMSpropTFLike", **policy_kwargs}
+    if policy in ("CnnPolicy", CnnPolicy):
+        completed.setdefault("features_extractor_class", "TutorialCNN")
+    if resolve_optimizer(completed["optimizer_class"]) is CachedRMSpropTFLike:
         completed["optimizer_kwargs"] = {**TENSORFLOW_RMSPROP, **(completed.get("optimizer_kwargs") or {})}
-    if policy in ("CnnPolicy", CnnPolicy) and "features_extractor_class" not in completed:
-        completed["features_extractor_class"] = "TutorialCNN"
+    if completed.get("features_extractor_class") in ("TutorialCNN", TutorialCNN):
         completed.setdefault("normalize_images", False)
     return completed
 
@@ -157,7 +165,8 @@ class SweepDQN(QLearningAlgorithm):
     :param seed: of everything that is random
     :param device: where the network lives
     :raises TypeError: for an argument that does not exist, naming the nearest one
-    :raises ValueError: for a value out of its range, or a memory that would not fit
+    :raises ValueError: for a value out of its range
+    :raises MemoryError: for a memory that would not fit, with both figures
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"CnnPolicy": CnnPolicy, "MlpPolicy": MlpPolicy}
@@ -249,6 +258,8 @@ class SweepDQN(QLearningAlgorithm):
         self.n_fits = 0
         self.replay_memory: SweepMemory | None = None
         self._n_new_states = 0  # since the last fit
+        self._has_swept = False  # since then
+        self._logged_in: str | None = None  # folder of the logs so far
         self._last_rewards: collections.deque[float] = collections.deque(maxlen=REWARD_WINDOW)
         self._logs: SweepLogs | None = None
         self._random_generator = np.random.default_rng(seed)
@@ -300,8 +311,15 @@ class SweepDQN(QLearningAlgorithm):
         for name, may_rise in _SIGNALS.items():
             start, end = given[name], given[f"final_{name}"]
             check_number(given, f"final_{name}", 0)
-            if (end < start if may_rise else end > start) and start > 0:  # RL Zoo plays with a learning rate of 0
+            if name == "learning_rate" and start == 0:  # RL Zoo plays with that
+                continue
+            if end < start if may_rise else end > start:
                 raise ValueError(f"final_{name}={end!r} must be at {'least' if may_rise else 'most'} {name}={start!r}")
+        if given["exploration_final_eps"] > given["exploration_initial_eps"]:
+            raise ValueError(
+                f"exploration_final_eps={given['exploration_final_eps']!r} must be at most "
+                f"exploration_initial_eps={given['exploration_initial_eps']!r}"
+            )
         for name, unit in (("signal_steps", "states"), ("exploration_steps", "states"), ("batch_size", "states")):
             check_whole_number(given, name, 1, unit)
         check_whole_number(given, "buffer_size", 1, "states")
@@ -350,6 +368,7 @@ class SweepDQN(QLearningAlgorithm):
             raise ValueError(f"SweepDQN needs states of one array of bytes, uint8, not {space}")
         assert isinstance(self.action_space, spaces.Discrete)
         self._n_new_states = 0
+        self._has_swept = False
         self.replay_memory = SweepMemory(
             self.buffer_size, self.n_envs, space.shape, int(self.action_space.n), self.compression
         )
@@ -387,15 +406,39 @@ class SweepDQN(QLearningAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        assert self.env is not None
         if self.replay_memory is None:
             self._allocate_memory()
         assert self.replay_memory is not None
         if reset_num_timesteps or self._last_obs is None:
             self.replay_memory.cut()  # new games begin
         if self.run_folder is not None and self._logs is None:
-            self._logs = SweepLogs(Path(self.run_folder), self.n_states)
+            self._logs = self._open_logs(self.run_folder)
+        if not all(self.env.env_is_wrapped(Monitor)):
+            warnings.warn(
+                "Without a Monitor around the games nothing tells when one ends: none is counted or logged", stacklevel=3
+            )
         self.learner.refresh()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+    def _open_logs(self, run_folder: str) -> SweepLogs:
+        """
+        :param run_folder: where the logs are
+        :return: the logs
+        :raises ValueError: if they are not this model's, or went on for more than a fit after it was saved
+        """
+        folder = Path(run_folder)
+        if self._logged_in != run_folder and SweepLogs.exist(folder):
+            raise ValueError(f"run_folder={run_folder!r} holds the logs of another run: give another folder")
+        if self._logged_in == run_folder and not folder.is_dir():
+            warnings.warn(f"run_folder={run_folder!r} is not there any more: it is made anew, with new logs", stacklevel=5)
+        if SweepLogs.sweeps_behind(folder, self.n_states) > 1:
+            raise ValueError(
+                f"run_folder={run_folder!r} holds the logs of a run that went on for more than one fit after this model: go "
+                "on with its checkpoint.zip, or give another folder"
+            )
+        self._logged_in = run_folder
+        return SweepLogs(folder, self.n_states)
 
     def learn(
         self: SelfSweepDQN,
@@ -417,6 +460,8 @@ class SweepDQN(QLearningAlgorithm):
         :param progress_bar: whether to show one
         :return: the model
         """
+        if log_interval is not None:
+            check_whole_number({"log_interval": log_interval}, "log_interval", 1, "fits")
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -430,9 +475,14 @@ class SweepDQN(QLearningAlgorithm):
         return self
 
     def _fit_is_due(self) -> bool:
+        return self._n_new_states >= self._n_states_of_a_fit()
+
+    def _n_states_of_a_fit(self) -> float:
+        """
+        :return: new states after which a fit is due
+        """
         assert self.replay_memory is not None
-        room = self.replay_memory.n_envs * self.replay_memory.n_steps
-        return self._n_new_states >= self.signals.replay_fraction * room
+        return self.signals.replay_fraction * self.replay_memory.n_envs * self.replay_memory.n_steps
 
     def _play(self, total_timesteps: int, callback: BaseCallback) -> bool:
         """
@@ -449,25 +499,39 @@ class SweepDQN(QLearningAlgorithm):
         while self.num_timesteps < total_timesteps and not self._fit_is_due():
             actions, q_values = self._act()
             new_obs, rewards, dones, infos = env.step(actions)
-            self.num_timesteps += env.num_envs
-            self.n_states += env.num_envs
-            self._n_new_states += env.num_envs
+            self._store(actions, q_values, rewards, dones, infos)
+            self._last_obs = new_obs  # type: ignore[assignment]  # one array
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
-            self._update_info_buffer(infos, dones)
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-
-            timeouts = np.array([info.get("TimeLimit.truncated", False) for info in infos])
-            game_ends = np.array(["episode" in info for info in infos])
-            ends = dones & ~timeouts
-            assert isinstance(self._last_obs, np.ndarray)
-            self.replay_memory.add(self._last_obs, q_values, actions, rewards, ends, ends & game_ends, dones & timeouts)
-            self._last_obs = new_obs  # type: ignore[assignment]  # one array
-            for index in np.flatnonzero(game_ends):
-                self._end_game(infos[index]["episode"]["r"])
         callback.on_rollout_end()
         return True
+
+    def _store(
+        self, actions: np.ndarray, q_values: np.ndarray, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> None:
+        """
+        Count a step of all environments, and keep it.
+
+        :param actions: taken in the last observations, int64 (n_envs,)
+        :param q_values: estimated there, float32 (n_envs, n_actions)
+        :param rewards: raw rewards, float32 (n_envs,)
+        :param dones: where an episode ended, bool (n_envs,)
+        :param infos: of each environment
+        """
+        assert self.replay_memory is not None
+        assert isinstance(self._last_obs, np.ndarray)
+        self.num_timesteps += len(actions)
+        self.n_states += len(actions)
+        self._n_new_states += len(actions)
+        timeouts = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        game_ends = np.array(["episode" in info for info in infos])
+        ends = dones & ~timeouts
+        self.replay_memory.add(self._last_obs, q_values, actions, rewards, ends, ends & game_ends, dones & timeouts)
+        self._update_info_buffer(infos, dones)
+        for index in np.flatnonzero(game_ends):
+            self._end_game(infos[index]["episode"]["r"])
 
     def _act(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -489,7 +553,8 @@ class SweepDQN(QLearningAlgorithm):
         if self.verbose >= 1:
             print(
                 f"episode {self.n_episodes}, states {self.n_states:,}, epsilon {self.exploration_rate:.3f}, "
-                f"reward {reward:g}, mean of {len(self._last_rewards)} {mean:.2f}"
+                f"reward {reward:g}, mean of {len(self._last_rewards)} {mean:.2f}, "
+                f"next fit {self._n_new_states / self._n_states_of_a_fit():.0%}"
             )
 
     def _sweep_and_fit(self, log_interval: int | None) -> None:
@@ -501,12 +566,14 @@ class SweepDQN(QLearningAlgorithm):
         assert self.replay_memory is not None
         signals = self.signals
         logs = log_interval is not None and self.n_fits % log_interval == 0
-        statistics = self.replay_memory.sweep(self.gamma, self.clip_rewards, self.error_threshold)
-        if self._logs is not None:
-            self._logs.append("q_values", self.n_episodes, self.n_states, *statistics.before)
-        if logs:
-            self._record_play(statistics)
-            self.logger.dump(self.num_timesteps)
+        if not self._has_swept:  # a fit that was interrupted is made again
+            statistics = self.replay_memory.sweep(self.gamma, self.clip_rewards, self.error_threshold)
+            self._has_swept = True
+            if self._logs is not None:
+                self._logs.append("q_values", self.n_episodes, self.n_states, *statistics.after)
+            if logs:
+                self._record(statistics)
+                self.dump_logs()
         self._fit(signals)
         self.n_fits += 1
         if logs:
@@ -515,6 +582,7 @@ class SweepDQN(QLearningAlgorithm):
             self.logger.dump(self.num_timesteps)
 
         self._n_new_states = 0
+        self._has_swept = False
         if self.keep_memory:
             self._estimate_all_q_values()
         else:
@@ -522,7 +590,8 @@ class SweepDQN(QLearningAlgorithm):
         if self.run_folder is not None:
             self._write_checkpoint(Path(self.run_folder) / "checkpoint.zip")
 
-    def _record_play(self, statistics: Statistics) -> None:
+    def dump_logs(self) -> None:
+        """Write the logs."""
         elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         if self.ep_info_buffer:
             self.logger.record("rollout/ep_rew_mean", safe_mean([episode["r"] for episode in self.ep_info_buffer]))
@@ -533,6 +602,12 @@ class SweepDQN(QLearningAlgorithm):
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
         self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def _record(self, statistics: Statistics) -> None:
+        """
+        :param statistics: of the memory, for the next entry in the logs
+        """
         for when in ("before", "after", "change"):
             summary: Summary = getattr(statistics, when)
             self.logger.record(f"memory/q_values_{when}_min", summary.minimum)
@@ -554,11 +629,10 @@ class SweepDQN(QLearningAlgorithm):
         assert self.replay_memory is not None
         update_learning_rate(self.policy.optimizer, signals.learning_rate)
         per_epoch = self.replay_memory.n_used / self.batch_size
+        n_batches = max(math.ceil(per_epoch), int(per_epoch * signals.max_epochs))
         last_losses: collections.deque[float] = collections.deque(maxlen=LOSS_WINDOW)
-        with tqdm(
-            total=int(per_epoch * signals.max_epochs), desc=f"fit {self.n_fits + 1}", unit="batch", disable=self.verbose < 1
-        ) as bar:
-            for iteration in range(1, int(per_epoch * signals.max_epochs) + 1):
+        with tqdm(total=n_batches, desc=f"fit {self.n_fits + 1}", unit="batch", disable=self.verbose < 1) as bar:
+            for iteration in range(1, n_batches + 1):
                 states, q_values = self.replay_memory.sample(self.batch_size, self.large_error_share, self._random_generator)
                 batch = FitBatch(th.as_tensor(states, device=self.device), th.as_tensor(q_values, device=self.device))
                 last_losses.append(float(self.learner.update(batch)[0]))
@@ -582,6 +656,37 @@ class SweepDQN(QLearningAlgorithm):
         for batch in tqdm(batches, desc="estimating Q-values", unit="batch", disable=self.verbose < 1):
             states = th.as_tensor(self.replay_memory.read(batch)[0], device=self.device)
             self.replay_memory.set_q_values(batch, self.learner.q_values(states).cpu().numpy())
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay memory, which the model's own file does not hold.
+
+        :param path: file to write
+        """
+        save_to_pkl(path, (self.replay_memory, self._n_new_states, self._has_swept), self.verbose)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay memory. The games in it were not finished: what is played next does not follow.
+
+        :param path: file written by ``save_replay_buffer``
+        :param truncate_last_traj: not used
+        :raises ValueError: if it is not one of this model's
+        """
+        saved = load_from_pkl(path, self.verbose)
+        if not isinstance(saved, tuple) or not isinstance(saved[0], SweepMemory):
+            raise ValueError(f"{str(path)!r} does not hold a memory of SweepDQN")
+        memory: SweepMemory = saved[0]
+        self._allocate_memory()
+        assert self.replay_memory is not None
+        for name in ("n_envs", "n_steps", "state_shape"):
+            if getattr(memory, name) != getattr(self.replay_memory, name):
+                raise ValueError(
+                    f"{str(path)!r} holds a memory with {name}={getattr(memory, name)}, and this model needs "
+                    f"{getattr(self.replay_memory, name)}"
+                )
+        self.replay_memory, self._n_new_states, self._has_swept = saved
+        memory.cut()
 
     def _write_checkpoint(self, path: Path) -> None:
         """

@@ -1,6 +1,7 @@
 """The two logs of tutorial 16 as CSV files: each game's score, and the Q-values at each sweep."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ class SweepLogs:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for name, columns in LOGS.items():
-            kept = [row for row in self.read(name) if row["states"] <= n_states]
-            with self._path(name).open("w", newline="") as file:
+            kept = [row for row in self.read(folder, name) if row["states"] <= n_states]
+            new = folder / f"{name}.new.csv"
+            with new.open("w", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(kept)
+            os.replace(new, folder / f"{name}.csv")
 
     @staticmethod
     def exist(folder: Path) -> bool:
@@ -38,17 +41,26 @@ class SweepLogs:
         """
         return any((folder / f"{name}.csv").exists() for name in LOGS)
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.csv"
+    @classmethod
+    def sweeps_behind(cls, folder: Path, n_states: int) -> int:
+        """
+        :param folder: where the logs are
+        :param n_states: states that a model has seen
+        :return: sweeps that were logged after these
+        """
+        return sum(row["states"] > n_states for row in cls.read(folder, "q_values"))
 
-    def read(self, name: str) -> list[dict[str, float]]:
+    @staticmethod
+    def read(folder: Path, name: str) -> list[dict[str, float]]:
         """
+        :param folder: where the logs are
         :param name: a key of ``LOGS``
-        :return: its rows; counters are whole numbers
+        :return: its rows, none if it is not there; counters are whole numbers
         """
-        if not self._path(name).is_file():
+        path = folder / f"{name}.csv"
+        if not path.is_file():
             return []
-        with self._path(name).open(newline="") as file:
+        with path.open(newline="") as file:
             return [
                 {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
                 for row in csv.DictReader(file)
@@ -59,5 +71,5 @@ class SweepLogs:
         :param name: a key of ``LOGS``
         :param values: of its columns
         """
-        with self._path(name).open("a", newline="") as file:
+        with (self.folder / f"{name}.csv").open("a", newline="") as file:
             csv.writer(file).writerow(values)

@@ -120,9 +120,9 @@ def make_learner(
     """
     asked = precision, accelerate
     precision, accelerate = resolve(precision, accelerate, next(q_net.parameters()).device)
-    if accelerate in ("compile", "cuda-graph") and "capturable" not in optimizer.defaults:
+    if accelerate == "cuda-graph" and "capturable" not in optimizer.defaults:
         if asked[1] != "auto":
-            raise ValueError(f'accelerate="{accelerate}" does not work with {type(optimizer).__name__}; choose "fused"')
+            raise ValueError(f'accelerate="cuda-graph" does not work with {type(optimizer).__name__}; choose "fused"')
         accelerate = "fused"  # the best that can
     arguments = q_net, q_net_target, optimizer, loss, max_grad_norm
     if (precision, accelerate) == ("float32", "none"):

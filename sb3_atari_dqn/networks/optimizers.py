@@ -67,7 +67,7 @@ def resolve_optimizer(optimizer: str | type[th.optim.Optimizer]) -> type[th.opti
     """
     :param optimizer: an optimizer, the name of one of PyTorch's or ``"RMSpropTFLike"``, or ``"package.module.Class"``
     :return: the class
-    :raises ValueError: for a name that is none of these
+    :raises ValueError: for a name that is none of these, or LBFGS, whose steps are of another kind
     """
     if not isinstance(optimizer, str):
         return optimizer
@@ -78,7 +78,7 @@ def resolve_optimizer(optimizer: str | type[th.optim.Optimizer]) -> type[th.opti
         found = getattr(importlib.import_module(module or "torch.optim"), name)
     except (ValueError, ImportError, AttributeError):
         found = None
-    if not (isinstance(found, type) and issubclass(found, th.optim.Optimizer)):
+    if not (isinstance(found, type) and issubclass(found, th.optim.Optimizer)) or found is th.optim.LBFGS:
         raise ValueError(
             f"optimizer_class={optimizer!r} is not known; choose RMSpropTFLike or one of torch.optim's, such as Adam, or give "
             "'package.module.Class'"

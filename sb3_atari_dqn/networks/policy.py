@@ -1,4 +1,4 @@
-"""Policies of ``CustomDQN``: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
+"""Policies of both algorithms: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
 import math
 from functools import partial

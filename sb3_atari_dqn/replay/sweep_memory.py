@@ -30,12 +30,12 @@ def sweep_backwards(
     q_values: np.ndarray, actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, cuts: np.ndarray, gamma: float
 ) -> Sweep:
     """
-    Carry rewards to earlier states. From the last state to the first, the value of the action taken becomes
+    Carry rewards to earlier states. From the last state but one to the first, the value of the action taken becomes
 
         ``reward`` where a life or the game ended, else ``reward + gamma * max_a Q(next state, a)``
 
-    with the next state's values as this sweep has already updated them. Where a row is cut, and at its end, nothing is known
-    of the next state: the estimate stays. The error is the absolute change.
+    with the next state's values as this sweep has already updated them. Where a row is cut, nothing is known of the next
+    state: the estimate stays, as that of the row's last state does. The error is the absolute change.
 
     Only the value of the action taken changes, so the maximum over all others is computed for all states at once, and one
     number is carried from state to state.
@@ -56,9 +56,8 @@ def sweep_backwards(
     estimates = flat[rows, taken]
     others = flat.copy()
     others[rows, taken] = -np.inf
-    is_cut = cuts.copy()
+    is_cut = cuts & ~ends  # nothing follows an end anyway
     is_cut[:, -1:] = True
-    is_cut &= ~ends  # nothing follows an end anyway
     discounts = np.where(ends, 0.0, gamma)
 
     values = estimates.tolist()
@@ -156,7 +155,7 @@ class SweepMemory:
     :param state_shape: of a state, uint8
     :param n_actions: number of actions
     :param compression: of states: ``None``, ``"lz4"`` or ``"zstd"``
-    :raises ValueError: if it would not fit into the memory that is free, with both figures
+    :raises MemoryError: if it would not fit into the memory that is free, with both figures
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class SweepMemory:
         n_bytes = n_states * (bytes_of_frame(self._n_pixels, self.compression) + 4 * n_actions + 23)
         free = available_memory()
         if n_bytes > free:
-            raise ValueError(
+            raise MemoryError(
                 f"A memory of {n_states} states of {self._n_pixels} bytes takes about {n_bytes / 1e9:.2f} GB when it is full, "
                 f"and {free / 1e9:.2f} GB are free: lower buffer_size"
                 + ("" if self.compression else ', or set compression="lz4"')

@@ -455,11 +455,11 @@ def sweep_plainly(
     q_values = q_values.astype(np.float64)
     errors = np.zeros(actions.shape)
     for env in range(len(q_values)):
-        for step in reversed(range(q_values.shape[1])):
+        for step in reversed(range(q_values.shape[1] - 1)):
             action = actions[env, step]
             if ends[env, step]:
                 value = float(rewards[env, step])
-            elif cuts[env, step] or step == q_values.shape[1] - 1:
+            elif cuts[env, step]:
                 continue
             else:
                 value = rewards[env, step] + gamma * q_values[env, step + 1].max()

@@ -8,6 +8,7 @@ latest one. The methods concerned are wrapped here, for our algorithms alone.
 
 import functools
 import inspect
+import os
 import sys
 import tempfile
 from collections import OrderedDict
@@ -54,7 +55,7 @@ ZOO_KEYS = {
 }
 
 #: arguments of the algorithm that RL Zoo gives itself
-FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "run_folder", "_init_setup_model"}
 
 #: wrappers that skip frames, 4 if not told otherwise, and the argument that says so
 SKIPPING: dict[type, str] = {AtariWrapper: "frame_skip", MotionTracerAtariWrapper: "frame_skip", MaxAndSkipEnv: "skip"}
@@ -205,7 +206,10 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
-    resolve_optimizer(policy_kwargs.get("optimizer_class", "Adam"))
+    if "optimizer_class" in policy_kwargs:
+        optimizer = resolve_optimizer(policy_kwargs["optimizer_class"])
+        optimizer_kwargs = policy_kwargs.get("optimizer_kwargs") or {}
+        check_names(f"optimizer_class {optimizer.__name__}", optimizer_kwargs, keyword_names(optimizer) - {"params"})
     n_stack, of_buffer = hyperparams.get("frame_stack"), (hyperparams.get("replay_buffer_kwargs") or {}).get("n_stack", 4)
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS and n_stack is not None and n_stack != of_buffer:
         raise ValueError(
@@ -230,9 +234,7 @@ def setup_experiment(
     """
     experiment = original()
     if experiment is not None and isinstance(experiment[0], SweepDQN):
-        model = experiment[0]
-        if model.run_folder is None or manager.continue_training:  # what was loaded has the folder of its own run
-            model.run_folder = manager.save_path
+        experiment[0].run_folder = os.path.abspath(manager.save_path)
     return experiment
 
 

@@ -98,8 +98,9 @@ def suggest_sweep(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) 
     """
     :param trial: draws the parameters of ``SweepDQN``
     :param preset: hyperparameters that the sampled ones are laid over
-    :param n_envs: number of environments, not used
+    :param n_envs: number of environments
     :return: the trial's parameters
+    :raises ValueError: if the memory is too small for every choice
     """
     # tutorial 16: 1e-3, 128, 0.03, 0.1, 5, 0.1, 0.1, 0.5, and a million states; signals end where the preset has it
     trial.suggest_float("learning_rate", max(1e-4, preset.get("final_learning_rate", 1e-5)), 3e-3, log=True)
@@ -108,8 +109,11 @@ def suggest_sweep(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) 
     trial.suggest_float("one_minus_gamma", 0.003, 0.05, log=True)
     trial.suggest_float("loss_limit", max(0.02, preset.get("final_loss_limit", 0.015)), 0.3, log=True)
     trial.suggest_float("max_epochs", 1, min(10, preset.get("final_max_epochs", 10)))
-    least_fraction = max(0.05, batch_sizes[-1] / preset.get("buffer_size", 200_000))
-    trial.suggest_float("replay_fraction", least_fraction, min(0.5, preset.get("final_replay_fraction", 1.0)), log=True)
+    room = preset.get("buffer_size", 200_000) // n_envs * n_envs
+    least, most = max(0.05, (max(batch_sizes[-1], 2 * n_envs) + 1) / room), min(0.5, preset.get("final_replay_fraction", 1.0))
+    if least > most:
+        raise ValueError(f"buffer_size={room} is too small to be tuned: a fit needs up to {batch_sizes[-1]} states")
+    trial.suggest_float("replay_fraction", least, most, log=True)
     trial.suggest_float("error_threshold", 0.03, 0.3, log=True)
     trial.suggest_float("large_error_share", 0.0, 0.8)
     # a short trial that explored for a million states would do nothing else

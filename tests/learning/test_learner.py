@@ -3,11 +3,12 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport, fit_loss
 from sb3_atari_dqn.learning.objectives import make_objective
 
 
@@ -51,6 +52,22 @@ def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     mean_loss = {"mse": (9 + 25) / 2, "huber": (2.5 + 4.5) / 2}[loss]
     assert reported.tolist() == pytest.approx([mean_loss, 2.25, 1.0, 4.0, 1.1875])
     assert not reported.requires_grad
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_fit_of_all_q_values_by_hand(max_grad_norm: float | None) -> None:
+    """Two states, two actions: errors (1, -2) and (3, 0); loss 14 / 2, gradients the sums of error * input."""
+    q_net = nn.Linear(1, 2, bias=False)
+    with th.no_grad():
+        q_net.weight.copy_(th.tensor([[2.0], [-1.0]]))
+    batch = SimpleNamespace(observations=th.tensor([[1.0], [2.0]]), q_values=th.tensor([[1.0, 1.0], [1.0, -2.0]]))
+    learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), fit_loss, max_grad_norm)
+    loss = learner.update(batch)[0]
+    assert loss.item() == 7.0
+    gradient = np.array([1 * 1 + 3 * 2, -2.0 * 1])  # of norm 7.28
+    if max_grad_norm is not None:
+        gradient /= np.linalg.norm(gradient) + 1e-6
+    assert q_net.weight.detach().ravel().numpy() == pytest.approx(np.array([2.0, -1.0]) - 0.1 * gradient, rel=1e-5)
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU: only CUDA can tell that the host waited")

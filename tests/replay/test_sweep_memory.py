@@ -111,9 +111,10 @@ def test_memory_sweeps_what_was_added(compression: str | None, n_played: int) ->
 
 def test_raw_rewards_are_swept_when_asked() -> None:
     memory = SweepMemory(4, 1, (1,), 1)
-    memory.add(np.zeros((1, 1), np.uint8), *(np.array([value]) for value in ([0.0], 0, 5.0, True, True, False)))
+    for _ in range(2):
+        memory.add(np.zeros((1, 1), np.uint8), *(np.array([value]) for value in ([0.0], 0, 5.0, True, True, False)))
     memory.sweep(GAMMA, clip_rewards=False, error_threshold=0.1)
-    assert memory.read(memory.indices())[1].tolist() == [[5.0]]
+    assert memory.read(memory.indices())[1].tolist() == [[5.0], [0.0]], "the last state keeps its estimate"
 
 
 def test_what_is_added_after_a_cut_does_not_follow() -> None:
@@ -165,7 +166,7 @@ def test_batches_are_balanced(n_large: int, n_small: int, batch_size: int, count
 
 def swept_memory(n_large: int, n_small: int) -> SweepMemory:
     """A memory whose states say by their only pixel which they are; the first ones have large errors."""
-    memory = SweepMemory(n_large + n_small, 1, (1,), 1)
+    memory = SweepMemory(n_large + n_small, 1, (1,), 1)  # the last one, which is not swept, has a small one
     for index in range(n_large + n_small):
         value = 1.0 if index < n_large else 0.0
         memory.add(np.full((1, 1), index, np.uint8), *(np.array([x]) for x in ([0.0], 0, value, True, True, False)))
@@ -198,7 +199,7 @@ def test_draws_follow_the_generator() -> None:
 
 def test_a_memory_that_does_not_fit_is_refused_with_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sb3_atari_dqn.replay.sweep_memory.available_memory", lambda: 1_000_000_000)
-    with pytest.raises(ValueError, match=r"200000 states of 16800 bytes takes about 3\.37 GB.* 1\.00 GB are free.*lz4"):
+    with pytest.raises(MemoryError, match=r"200000 states of 16800 bytes takes about 3\.37 GB.* 1\.00 GB are free.*lz4"):
         SweepMemory(200_000, 8, (105, 80, 2), 4)
     assert SweepMemory(200_000, 8, (105, 80, 2), 4, "lz4").n_used == 0
 
