@@ -7,6 +7,7 @@ from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
+from sb3_atari_dqn.sweep_dqn import SweepDQN
 
 __all__ = [
     "AleVecEnv",
@@ -16,6 +17,7 @@ __all__ = [
     "MotionTracerAtariWrapper",
     "NatureCNN",
     "NipsCNN",
+    "SweepDQN",
     "TutorialCNN",
     "VecMotionTracer",
     "__version__",

@@ -6,13 +6,11 @@ With the keywords at SB3's behaviour it trains bit for bit as SB3's DQN.
 Sources: Mnih et al. 2013 (https://arxiv.org/abs/1312.5602), Mnih et al. 2015 (https://www.nature.com/articles/nature14236).
 """
 
-import difflib
 import inspect
 import io
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -29,8 +27,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport
 from sb3_atari_dqn.learning.objectives import make_objective
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -43,41 +42,6 @@ from sb3_atari_dqn.replay.buffer import (
 )
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
-
-_HANDED_ON = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-
-
-def keyword_names(function_or_class: Callable[..., Any]) -> set[str]:
-    """
-    :param function_or_class: a function, or a class whose constructor is meant
-    :return: names of its parameters; where a constructor hands ``**kwargs`` on, those of the next base class too
-    """
-    functions = [function_or_class]
-    if isinstance(function_or_class, type):
-        functions = [vars(base)["__init__"] for base in function_or_class.__mro__ if "__init__" in vars(base)]
-    names: set[str] = set()
-    for function in functions:
-        parameters = inspect.signature(function).parameters.values()
-        names |= {parameter.name for parameter in parameters if parameter.kind not in _HANDED_ON}
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return names - {"self"}
-
-
-def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> None:
-    """
-    :param owner: what takes the names
-    :param names: what somebody wants to give
-    :param allowed: what there is
-    :raises TypeError: if one of them does not exist, naming the nearest one that does
-    """
-    allowed = set(allowed)
-    for name in names:
-        if name not in allowed:
-            nearest = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0)
-            raise TypeError(
-                f"{owner} has no argument {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "it has none")
-            )
 
 
 class _WorkWhileStepping(VecEnvWrapper):
@@ -100,7 +64,7 @@ class _WorkWhileStepping(VecEnvWrapper):
         return self.venv.step_wait()
 
 
-class CustomDQN(DQN):
+class CustomDQN(QLearningAlgorithm, DQN):
     """
     Deep Q-Network with a choice of loss, reward clipping, an optional target network, and evaluation at an epsilon of
     its own. Epsilon is drawn for each environment on its own.
@@ -179,22 +143,6 @@ class CustomDQN(DQN):
             self._allocate_replay_buffer()
 
     @classmethod
-    def keywords(cls) -> set[str]:
-        """
-        :return: names of all arguments that the constructor takes
-        """
-        return keyword_names(cls)
-
-    @classmethod
-    def check_keywords(cls, names: Iterable[str], others: Iterable[str] = ()) -> None:
-        """
-        :param names: arguments that somebody wants to give
-        :param others: names that are allowed as well
-        :raises TypeError: if one of them does not exist, naming the nearest one that does
-        """
-        check_names(cls.__name__, names, cls.keywords().union(others))
-
-    @classmethod
     def check_values(cls, settings: Mapping[str, Any]) -> None:
         """
         :param settings: arguments of the constructor by name, those that are given; others are not looked at
@@ -209,12 +157,9 @@ class CustomDQN(DQN):
             )
         if interval is None and "target_update_interval" in settings and settings.get("tau", 1.0) != 1.0:
             raise ValueError(f"tau={settings['tau']} has no effect without a target network (target_update_interval=None)")
-        epsilon = settings.get("eval_epsilon", 0.0)
-        if not isinstance(epsilon, Real) or not 0 <= float(epsilon) <= 1:
-            raise ValueError(f"eval_epsilon={epsilon!r} must be a number in [0, 1]")
-        for name in ("clip_rewards", "overlap"):
-            if not isinstance(settings.get(name, False), bool | np.bool_):
-                raise ValueError(f"{name}={settings[name]!r} must be True or False")
+        check_number(settings, "eval_epsilon", 0, 1)
+        check_switch(settings, "clip_rewards")
+        check_switch(settings, "overlap")
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
             kwargs = settings.get("replay_buffer_kwargs") or {}
             FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
@@ -288,25 +233,13 @@ class CustomDQN(DQN):
             self.q_net,
             self.q_net_target,
             self.policy.optimizer,
-            make_objective(self.loss, self.huber_delta),
+            TDLoss(make_objective(self.loss, self.huber_delta)),
             self.max_grad_norm,
             "float32" if only_plays else self.precision,
             "none" if only_plays else self.accelerate,
             make_copy=ComputeCopy,
         )
         self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """
-        Take an environment to learn from, as Stable-Baselines3 does.
-
-        :param env: the environment
-        :param force_reset: whether to reset it before learning goes on
-        """
-        only_played = self.env is None
-        super().set_env(env, force_reset)
-        if only_played:
-            self._make_learner()
 
     def _create_aliases(self) -> None:
         if self.target_update_interval is None:
@@ -364,8 +297,6 @@ class CustomDQN(DQN):
             target = {key.replace("q_net.", "q_net_target.", 1): value for key, value in online.items()}
             parameters = {**parameters, "policy": {**parameters["policy"], **target}}
         super().set_parameters(parameters, exact_match, device)
-        self.learner.take_over_optimizer()
-        self.learner.refresh()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -457,7 +388,6 @@ class CustomDQN(DQN):
         """Make the updates that ``train`` has left for the environments' next step; with ``overlap``, that is all of them."""
         if not self._pending_updates:
             return
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         assert self.replay_buffer is not None
         for gradient_steps, batch_size in self._pending_updates:
@@ -473,29 +403,6 @@ class CustomDQN(DQN):
         for name, value in self.update_report.read().items():
             self.logger.record(f"train/{name}", value)
         super().dump_logs()
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Choose actions to play, not to explore.
-
-        :param observation: one observation, or a batch of them
-        :param state: not used, handed through
-        :param episode_start: not used
-        :param deterministic: the best actions; otherwise each is random with probability ``eval_epsilon``
-        :return: actions, int64 (batch,) or one of them, and ``state``
-        """
-        if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic=True)
-        actions = self._epsilon_greedy(
-            observation, self.eval_epsilon, lambda observations: self.policy.predict(observations, deterministic=True)[0]
-        )
-        return actions, state
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -515,61 +422,13 @@ class CustomDQN(DQN):
         :param observations: a batch of them
         :return: actions of the network that learns, int64 (batch,)
         """
-        self.policy.set_training_mode(False)
-        return self.learner.greedy_actions(self.policy.obs_to_tensor(observations)[0]).cpu().numpy()
-
-    def _epsilon_greedy(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        epsilon: float,
-        greedy_actions: Callable[[np.ndarray | dict[str, np.ndarray]], np.ndarray],
-    ) -> np.ndarray:
-        """
-        :param observation: one observation, or a batch of them
-        :param epsilon: probability of a random action, drawn for each observation on its own
-        :param greedy_actions: observations to the actions otherwise
-        :return: actions, int64 (batch,) or one of them
-        """
-        vectorized = self.policy.is_vectorized_observation(observation)
-        arrays = observation if not isinstance(observation, dict) else next(iter(observation.values()))
-        explore = np.random.rand(len(arrays) if vectorized else 1) < epsilon
-        if explore.all():
-            actions = np.array([self.action_space.sample() for _ in explore])
-        else:
-            actions = np.atleast_1d(greedy_actions(observation))
-            for index in np.flatnonzero(explore):
-                actions[index] = self.action_space.sample()
-        return actions if vectorized else actions[0]
+        return self.learner.q_values(self.policy.obs_to_tensor(observations)[0]).argmax(dim=1).cpu().numpy()
 
     @classmethod
-    def load(
-        cls: type[SelfCustomDQN],
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> SelfCustomDQN:
-        """
-        Load a model as Stable-Baselines3 does. Its replay memory is allocated when it starts to learn, not before.
-
-        :param path: file written by ``save``
-        :param env: environment to go on with; none is needed to play
-        :param device: where the networks live
-        :param custom_objects: replacements for what the file holds, by name
-        :param print_system_info: print the systems of saver and loader
-        :param force_reset: reset the environment before learning goes on
-        :param kwargs: arguments of the constructor to change; ``train_freq`` or ``gradient_steps`` replaces ``update_period``
-        :return: the model
-        :raises TypeError: for an argument that does not exist
-        :raises ValueError: if the environment's observations or actions are not those of the model
-        """
-        cls.check_keywords(kwargs)
-        if kwargs.keys() & {"train_freq", "gradient_steps"}:
-            kwargs.setdefault("update_period", None)
-        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+    def _changes_on_load(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        if changes.keys() & {"train_freq", "gradient_steps"}:
+            return {"update_period": None, **changes}
+        return changes
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["learner", "update_report", "_sample_batches", "_pending_updates", "_overlapping_env"]

@@ -175,7 +175,7 @@ def test_saved_and_loaded_goes_on_with_what_was_learnt(
     for key, value in weights_and_optimizer(model).items():
         assert th.equal(value, weights_and_optimizer(again)[key]), key
     observations = th.randint(0, 256, (16, 4, 84, 84), dtype=th.uint8, generator=th.Generator().manual_seed(0))
-    assert th.equal(again.learner.greedy_actions(observations), model.learner.greedy_actions(observations))
+    assert th.equal(again.learner.q_values(observations), model.learner.q_values(observations))
     updates = again._n_updates
     again.learn(100, reset_num_timesteps=False)
     assert again._n_updates > updates

@@ -9,7 +9,7 @@ REGISTERED = """
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-assert "dqn_custom" in ALGOS and "dqn_custom" in HYPERPARAMS_SAMPLER and "dqn_custom" in HYPERPARAMS_CONVERTER
+assert all({"dqn_custom", "dqn_sweep"} <= table.keys() for table in (ALGOS, HYPERPARAMS_SAMPLER, HYPERPARAMS_CONVERTER))
 assert ExperimentManager.objective.__wrapped__.__module__ == "rl_zoo3.exp_manager"
 assert not hasattr(ExperimentManager.objective.__wrapped__, "__wrapped__"), "extended twice"
 """

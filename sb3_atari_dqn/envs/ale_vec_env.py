@@ -49,14 +49,8 @@ def find_game(env_id: str) -> EnvSpec:
         raise ValueError(f"env_id={env_id!r} is not known to Gymnasium; did you mean {nearest[0]!r}?")
     if not _is_atari(spec):
         raise ValueError(f"env_id={env_id!r} is not one of ALE's games: native environments play '*NoFrameskip-v4' only")
+    check_skips_no_frames(env_id, "native environments do so with frame_skip")
     settings = {**SETTINGS, **spec.kwargs}
-    if settings["frameskip"] != 1:
-        plain = [name for name, other in _plain_games().items() if other.kwargs["game"] == settings["game"]]
-        instead = f"give {plain[0]!r}" if plain else "there is no '*NoFrameskip-v4' of this game"
-        raise ValueError(
-            f"env_id={env_id!r} skips frames by itself (frameskip={settings['frameskip']}), and native environments do so "
-            f"with frame_skip: {instead}"
-        )
     for name in settings.keys() - SETTINGS.keys():
         raise ValueError(f"env_id={env_id!r} sets {name}={settings[name]!r}, which native environments cannot")
     if spec.max_episode_steps is not None or spec.additional_wrappers:
@@ -64,6 +58,25 @@ def find_game(env_id: str) -> EnvSpec:
     spec = copy.deepcopy(spec)
     spec.kwargs = settings
     return spec
+
+
+def check_skips_no_frames(env_id: str, who_does: str, **kwargs: Any) -> None:
+    """
+    :param env_id: any environment
+    :param who_does: who skips frames in its place
+    :param kwargs: arguments that it is made with
+    :raises ValueError: for an Atari game that skips frames by itself, naming the one that does not
+    """
+    spec = gym.registry.get(env_id)
+    if spec is None or not _is_atari(spec):
+        return
+    settings = {**SETTINGS, **spec.kwargs, **kwargs}
+    if settings["frameskip"] != 1:
+        plain = [name for name, other in _plain_games().items() if other.kwargs["game"] == settings["game"]]
+        instead = f"give {plain[0]!r}" if plain else "there is no '*NoFrameskip-v4' of this game"
+        raise ValueError(
+            f"env_id={env_id!r} skips frames by itself (frameskip={settings['frameskip']}), and {who_does}: {instead}"
+        )
 
 
 def _plain_games() -> dict[str, EnvSpec]:

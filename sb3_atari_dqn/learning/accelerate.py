@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, report, td_loss
-from sb3_atari_dqn.learning.objectives import Objective
+from sb3_atari_dqn.learning.learner import Learner, Loss, report
 
 PRECISIONS = ("float32", "bf16", "auto")
 ACCELERATIONS = ("none", "fused", "compile", "cuda-graph", "auto")
@@ -99,8 +98,8 @@ def make_learner(
     q_net: nn.Module,
     q_net_target: nn.Module,
     optimizer: th.optim.Optimizer,
-    objective: Objective,
-    max_grad_norm: float,
+    loss: Loss,
+    max_grad_norm: float | None,
     precision: str,
     accelerate: str,
     make_copy: Callable[[nn.Module, th.dtype], NetworkCopy],
@@ -111,7 +110,7 @@ def make_learner(
     :param q_net: see ``Learner``, like those that follow
     :param q_net_target: see there
     :param optimizer: see there
-    :param objective: see there
+    :param loss: see there
     :param max_grad_norm: see there
     :param precision: ``"float32"``, ``"bf16"`` or ``"auto"``
     :param accelerate: ``"none"``, ``"fused"``, ``"compile"``, ``"cuda-graph"`` or ``"auto"``
@@ -121,7 +120,11 @@ def make_learner(
     """
     asked = precision, accelerate
     precision, accelerate = resolve(precision, accelerate, next(q_net.parameters()).device)
-    arguments = q_net, q_net_target, optimizer, objective, max_grad_norm
+    if accelerate == "cuda-graph" and "capturable" not in optimizer.defaults:
+        if asked[1] != "auto":
+            raise ValueError(f'accelerate="cuda-graph" does not work with {type(optimizer).__name__}; choose "fused"')
+        accelerate = "fused"  # the best that can
+    arguments = q_net, q_net_target, optimizer, loss, max_grad_norm
     if (precision, accelerate) == ("float32", "none"):
         return Learner(*arguments)
     try:
@@ -141,7 +144,7 @@ class AcceleratedLearner(Learner):
     :param q_net: see ``Learner``, like those that follow
     :param q_net_target: see there
     :param optimizer: see there
-    :param objective: see there
+    :param loss: see there
     :param max_grad_norm: see there
     :param online: copy of ``q_net``
     :param target: copy of ``q_net_target``, the same one if there is but one network
@@ -154,13 +157,13 @@ class AcceleratedLearner(Learner):
         q_net: nn.Module,
         q_net_target: nn.Module,
         optimizer: th.optim.Optimizer,
-        objective: Objective,
-        max_grad_norm: float,
+        loss: Loss,
+        max_grad_norm: float | None,
         online: NetworkCopy,
         target: NetworkCopy,
         accelerate: str = "fused",
     ) -> None:
-        super().__init__(q_net, q_net_target, optimizer, objective, max_grad_norm)
+        super().__init__(q_net, q_net_target, optimizer, loss, max_grad_norm)
         self._online = online
         self._target = target
         self._parameters = list(q_net.parameters())
@@ -198,10 +201,10 @@ class AcceleratedLearner(Learner):
             ways.update(capturable=True)  # or the optimizer refuses to be captured
         return ways
 
-    def greedy_actions(self, observations: th.Tensor) -> th.Tensor:
+    def q_values(self, observations: th.Tensor) -> th.Tensor:
         self._online.train(False)
         with th.no_grad():
-            return self._online(observations).argmax(dim=1)
+            return self._online(observations)
 
     def update(self, batch: Any) -> th.Tensor:
         if self._learning_rate is not None:  # a tensor, which what is compiled or captured reads anew each time
@@ -214,7 +217,7 @@ class AcceleratedLearner(Learner):
     def _update(self, batch: Any) -> th.Tensor:
         self._target.train(False)
         self._online.train(True)
-        loss, all_q_values = td_loss(self._online, self._target, self.objective, batch)
+        loss, all_q_values = self.loss(self._online, self._target, batch)
         gradients = th.autograd.grad(loss, [own for own in self._online.parameters() if own.requires_grad])
         with th.no_grad():
             self._apply(gradients)
@@ -227,13 +230,14 @@ class AcceleratedLearner(Learner):
         :param gradients: of the copy's parameters that are learnt
         """
         self._online.set_gradients(gradients)
-        clipped = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = th.linalg.vector_norm(th.stack(th._foreach_norm(clipped)))
-        excess = ((norm + 1e-6) / self.max_grad_norm).clamp(min=1.0)  # as torch.nn.utils.clip_grad_norm_
-        if self._fuses:
-            self.optimizer.grad_scale = excess  # type: ignore[attr-defined]  # its kernel divides by it on the way
-        else:
-            th._foreach_div_(clipped, excess)
+        if self.max_grad_norm is not None:
+            clipped = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+            norm = th.linalg.vector_norm(th.stack(th._foreach_norm(clipped)))
+            excess = ((norm + 1e-6) / self.max_grad_norm).clamp(min=1.0)  # as torch.nn.utils.clip_grad_norm_
+            if self._fuses:
+                self.optimizer.grad_scale = excess  # type: ignore[attr-defined]  # its kernel divides by it on the way
+            else:
+                th._foreach_div_(clipped, excess)
         self.optimizer.step()
         self._online.refresh()
 

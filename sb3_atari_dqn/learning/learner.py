@@ -1,6 +1,6 @@
 """One gradient step, eager and plain to read; and what it reports, which never waits for the device.
 
-Source: Mnih et al. 2015, Algorithm 1.
+Sources: Mnih et al. 2015, Algorithm 1 (``TDLoss``); Hvass Pedersen 2017, TensorFlow tutorial 16 (``fit_loss``).
 """
 
 from collections.abc import Callable
@@ -20,22 +20,51 @@ REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_v
 _WAYS = ("fused", "foreach", "capturable")
 
 
-def td_loss(
-    q_net: Callable[[Any], th.Tensor], q_net_target: Callable[[Any], th.Tensor], objective: Objective, batch: Any
-) -> tuple[th.Tensor, th.Tensor]:
+#: observations to Q-values, float (batch, n_actions)
+QFunction = Callable[[Any], th.Tensor]
+
+#: network that learns, network for the next states, and batch, to the mean loss, to be differentiated, and the Q-values of all
+#: actions, float (batch, n_actions)
+Loss = Callable[[QFunction, QFunction, Any], tuple[th.Tensor, th.Tensor]]
+
+
+class TDLoss:
     """
-    :param q_net: observations to Q-values (batch, n_actions), learnt
-    :param q_net_target: the same for the next states
-    :param objective: see ``Learner``
-    :param batch: see ``Learner.update``
-    :return: mean loss, to be differentiated, and Q-values of all actions, float (batch, n_actions)
+    Loss of temporal differences: what the network gives for the actions taken, against Q-learning's targets.
+
+    :param objective: Q-values and targets, float (batch, 1), to losses (batch, 1)
     """
-    with th.no_grad():
-        next_q_values = q_net_target(batch.next_observations)
-        targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def __call__(self, q_net: QFunction, q_net_target: QFunction, batch: Any) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param q_net: the network that learns
+        :param q_net_target: the network for the next states
+        :param batch: observations, actions (batch, 1), rewards (batch, 1), discounts (batch, 1), next_observations
+        :return: see ``Loss``
+        """
+        with th.no_grad():
+            next_q_values = q_net_target(batch.next_observations)
+            targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
+        all_q_values = q_net(batch.observations)
+        q_values = th.gather(all_q_values, dim=1, index=batch.actions)
+        return self.objective(q_values, targets).mean(), all_q_values
+
+
+def fit_loss(q_net: QFunction, q_net_target: QFunction, batch: Any) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Squared error of all actions' Q-values, summed over the actions and averaged over the batch.
+
+    :param q_net: the network that learns
+    :param q_net_target: not used
+    :param batch: observations, and the q_values that they should have, float (batch, n_actions)
+    :return: see ``Loss``
+    """
     all_q_values = q_net(batch.observations)
-    q_values = th.gather(all_q_values, dim=1, index=batch.actions)
-    return objective(q_values, targets).mean(), all_q_values
+    assert all_q_values.shape == batch.q_values.shape, (all_q_values.shape, batch.q_values.shape)
+    return (all_q_values - batch.q_values).square().sum(dim=1).mean(), all_q_values
 
 
 def report(loss: th.Tensor, all_q_values: th.Tensor) -> th.Tensor:
@@ -51,13 +80,13 @@ def report(loss: th.Tensor, all_q_values: th.Tensor) -> th.Tensor:
 
 class Learner:
     """
-    Fits ``q_net`` to the targets that ``q_net_target`` gives.
+    Makes a loss smaller, step by step.
 
     :param q_net: observations to Q-values (batch, n_actions), learnt
     :param q_net_target: the same for the next states, copied now and then; may be ``q_net`` itself
     :param optimizer: of ``q_net``'s parameters
-    :param objective: Q-values and targets, float (batch, 1), to losses (batch, 1)
-    :param max_grad_norm: the gradient's norm is clipped to this
+    :param loss: what to make smaller
+    :param max_grad_norm: the gradient's norm is clipped to this; ``None`` for no clipping
     """
 
     def __init__(
@@ -65,37 +94,40 @@ class Learner:
         q_net: nn.Module,
         q_net_target: nn.Module,
         optimizer: th.optim.Optimizer,
-        objective: Objective,
-        max_grad_norm: float,
+        loss: Loss,
+        max_grad_norm: float | None,
     ) -> None:
         self.q_net = q_net
         self.q_net_target = q_net_target
         self.optimizer = optimizer
-        self.objective = objective
+        self.loss = loss
         self.max_grad_norm = max_grad_norm
 
     def update(self, batch: Any) -> th.Tensor:
         """
         One gradient step.
 
-        :param batch: observations, actions (batch, 1), rewards (batch, 1), discounts (batch, 1), next_observations
+        :param batch: what the loss takes
         :return: what ``REPORTED`` names, float (5,), on the device and not waited for; Q-values are those of all
             actions before the step
         """
-        loss, all_q_values = td_loss(self.q_net, self.q_net_target, self.objective, batch)
+        self.q_net.train(True)
+        loss, all_q_values = self.loss(self.q_net, self.q_net_target, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        if self.max_grad_norm is not None:
+            th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.optimizer.step()
         return report(loss.detach(), all_q_values)
 
-    def greedy_actions(self, observations: Any) -> th.Tensor:
+    def q_values(self, observations: Any) -> th.Tensor:
         """
         :param observations: as the environment gives them, (batch, *observation)
-        :return: actions of the largest Q-values, int64 (batch,)
+        :return: Q-values to play with, float32 (batch, n_actions)
         """
+        self.q_net.train(False)
         with th.no_grad():
-            return self.q_net(observations).argmax(dim=1)
+            return self.q_net(observations)
 
     def refresh(self) -> None:
         """Take over parameters of either network that somebody else has changed; nothing to do here."""

@@ -119,7 +119,8 @@ class ComputeCopy(nn.Module):
     A copy of a Q-network in another number format and channels-last memory, given pixels as they are.
 
     Pixels are whole numbers up to 255, which bfloat16 holds exactly: they are not scaled, the weights of the first
-    convolution are.
+    convolution are. The last layer stays float32: bfloat16 tells a Q-value of 1 from 1.008 and not from 1.004, which is as
+    much as often lies between two actions.
 
     :param q_net: a ``stable_baselines3.dqn.policies.QNetwork``
     :param dtype: number format to compute in
@@ -158,6 +159,7 @@ class ComputeCopy(nn.Module):
                 first = PatchConv2d(layers[0]) if self._takes_patches else layers[0]
                 layers[0] = first
         self.to(dtype=dtype, memory_format=th.channels_last)  # type: ignore[call-overload]
+        self.q_net[-1].to(th.float32)
 
         masters = dict(q_net.named_parameters())
         self._parameters_of_both: list[_Parameter] = []
@@ -186,7 +188,11 @@ class ComputeCopy(nn.Module):
             inputs = observations.to(self.dtype)
         if self._input_scale != 1.0:
             inputs = inputs * self._input_scale
-        return self.q_net(self.features_extractor(inputs)).float()
+        *hidden_layers, q_values = self.q_net
+        features = self.features_extractor(inputs)
+        for layer in hidden_layers:
+            features = layer(features)
+        return q_values(features.float())
 
     @th.no_grad()
     def refresh(self) -> None:

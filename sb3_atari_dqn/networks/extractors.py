@@ -82,13 +82,16 @@ class TutorialCNN(BaseFeaturesExtractor):
 
     :param observation_space: images, channels-first (channels, height, width)
     :param features_dim: units of the last fully connected layer
-    :raises ValueError: for observations that are not such images
+    :param dropout: share of the units of each fully connected layer that are left out at random while it learns, in [0, 1)
+    :raises ValueError: for observations that are not such images, or a share out of its range
     """
 
     minimum_size = 1
 
-    def __init__(self, observation_space: spaces.Space, features_dim: int = 1024) -> None:
+    def __init__(self, observation_space: spaces.Space, features_dim: int = 1024, dropout: float = 0.0) -> None:
         check_image_size(type(self), observation_space)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r} must be a number in [0, 1)")
         super().__init__(observation_space, features_dim)
         assert observation_space.shape is not None
         channels, height, width = observation_space.shape
@@ -99,9 +102,10 @@ class TutorialCNN(BaseFeaturesExtractor):
             channels, height, width = filters, -(-height // stride), -(-width // stride)
         self.cnn = nn.Sequential(*layers, nn.Flatten())
         units = [_flat_size(self.cnn, observation_space), 1024, 1024, 1024, features_dim]
-        self.linear = nn.Sequential(
-            *(layer for n_in, n_out in itertools.pairwise(units) for layer in (nn.Linear(n_in, n_out), nn.ReLU()))
-        )
+        linear: list[nn.Module] = []
+        for n_in, n_out in itertools.pairwise(units):
+            linear += [nn.Linear(n_in, n_out), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+        self.linear = nn.Sequential(*linear)
         self.apply(self.init_weights)
 
     @staticmethod

@@ -1,15 +1,17 @@
-"""Policies of ``CustomDQN``: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
+"""Policies of both algorithms: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
 import math
 from functools import partial
 from typing import Any, ClassVar
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 from sb3_atari_dqn.networks.extractors import TutorialCNN, check_image_size, resolve_extractor
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 
 
 class MlpPolicy(DQNPolicy):
@@ -27,6 +29,7 @@ class MlpPolicy(DQNPolicy):
         for the Q-values) and zero biases, as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
         which are 0.4 times as large: with these, Adam's first steps, which all go one way, can switch off most units for
         good.
+    :param optimizer_class: a class, or a name as ``sb3_atari_dqn.networks.optimizers.resolve_optimizer`` takes it
     :raises ValueError: for an unknown name, or observations that the extractor cannot take
     """
 
@@ -40,6 +43,7 @@ class MlpPolicy(DQNPolicy):
         net_arch: list[int] | None = None,
         features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
         ortho_init: bool = False,
+        optimizer_class: str | type[th.optim.Optimizer] = th.optim.Adam,
         **kwargs: Any,
     ) -> None:
         if not isinstance(ortho_init, bool):
@@ -57,6 +61,7 @@ class MlpPolicy(DQNPolicy):
             lr_schedule,
             net_arch=net_arch,
             features_extractor_class=extractor,
+            optimizer_class=resolve_optimizer(optimizer_class),
             **kwargs,
         )
 

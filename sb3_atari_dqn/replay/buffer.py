@@ -4,14 +4,12 @@ A buffer keeps raw rewards; they are clipped when they are read, before n steps 
 and n-step returns become one number here, ``discounts = gamma**k * (1 - terminal)``: nothing above handles flags.
 """
 
-import pathlib
 import warnings
 from collections.abc import Iterator
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
@@ -19,7 +17,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples, TensorDic
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
-from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, make_frames
+from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, available_memory, bytes_of_frame, make_frames
 from sb3_atari_dqn.replay.n_step import fold
 
 #: bytes of a transition besides its frames: their ids, action, reward, end and time-out
@@ -27,9 +25,6 @@ _BYTES_BESIDE_FRAMES = 52
 
 #: batches that are drawn in one go at most
 _DRAWN_TOGETHER = 8
-
-#: how much smaller compressed frames are at least, of the games that were measured
-_LEAST_COMPRESSION = 15
 
 
 class Batch(NamedTuple):
@@ -258,12 +253,11 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def _warn_if_too_large(self) -> None:
         n_transitions = self.buffer_size * self.n_envs
-        frame_bytes = self._n_pixels if self.compression is None else self._n_pixels // _LEAST_COMPRESSION
-        n_bytes = n_transitions * (frame_bytes + _BYTES_BESIDE_FRAMES)
+        n_bytes = n_transitions * (bytes_of_frame(self._n_pixels, self.compression) + _BYTES_BESIDE_FRAMES)
         if self.compression is None and self.device.type == "cuda":
             available = th.cuda.mem_get_info(self.device)[0]
         else:
-            available = _available_memory()
+            available = available_memory()
         if n_bytes > available:
             warnings.warn(
                 f"A replay memory of {n_transitions} transitions takes about {n_bytes / 1e9:.2f} GB when it is full, and "
@@ -398,18 +392,6 @@ class FrameReplayBuffer(ReplayBuffer):
         normalized = self._normalize_obs(observations, env)
         assert isinstance(normalized, np.ndarray)
         return self.to_torch(normalized, copy=False)
-
-
-def _available_memory() -> int:
-    """
-    :return: bytes of main memory that are free, within the limit of a container if there is one
-    """
-    available = psutil.virtual_memory().available
-    limit, used = (pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
-    try:
-        return min(available, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):  # none, or "max"
-        return available
 
 
 def _where_different(arrays: np.ndarray, others: np.ndarray) -> list[int]:

@@ -7,15 +7,20 @@ Compressed, ``FRAMES_PER_CHUNK`` consecutive frames of one environment are packe
 other one as its XOR with the first, in which little is left but what moves.
 """
 
+import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cramjam
 import numpy as np
+import psutil
 
 FRAMES_PER_BLOCK = 1024
 FRAMES_PER_CHUNK = 8
+
+#: how much smaller compressed frames are at least, of the games that were measured
+_LEAST_COMPRESSION = 15
 
 BLACK = 0
 
@@ -209,3 +214,24 @@ def make_frames(n_pixels: int, n_envs: int, compression: str | None) -> Frames:
     if compression is None:
         return PlainFrames(n_pixels)
     return CompressedFrames(n_pixels, n_envs, compression)
+
+
+def bytes_of_frame(n_pixels: int, compression: str | None) -> int:
+    """
+    :param n_pixels: bytes of a frame
+    :param compression: one of ``COMPRESSIONS``
+    :return: bytes that a store takes for one frame of play, about
+    """
+    return n_pixels if compression is None else n_pixels // _LEAST_COMPRESSION
+
+
+def available_memory() -> int:
+    """
+    :return: bytes of main memory that are free, within the limit of a container if there is one
+    """
+    available = psutil.virtual_memory().available
+    limit, used = (pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    try:
+        return min(available, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # none, or "max"
+        return available

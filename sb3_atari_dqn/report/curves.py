@@ -17,14 +17,16 @@ WINDOW = 30
 def training_scores(run: Path) -> pd.DataFrame:
     """
     :param run: folder of a training run, with Monitor's files: one of each environment, which step together
-    :return: for each whole game in the order in which they ended, ``steps``, agent steps of all environments so far,
+    :return: for each whole game in the order of steps at which they ended, ``steps``, agent steps of all environments so far,
         ``score``, and ``mean``, that of the last 30 games
     :raises LoadMonitorResultsError: if there are no such files
     """
     files = get_monitor_files(str(run))
     if not files:
         raise LoadMonitorResultsError(f"there are no files of Monitor in {str(run)!r}")
-    games = pd.concat([_games(Path(file)) for file in files], ignore_index=True).sort_values("seconds", kind="stable")
+    games = pd.concat([_games(Path(file)) for file in files], ignore_index=True).sort_values(
+        ["steps", "seconds"], kind="stable"
+    )
     scores = games["score"].reset_index(drop=True)
     steps = (games["steps"] * len(files)).reset_index(drop=True)
     return pd.DataFrame({"steps": steps, "score": scores, "mean": scores.rolling(WINDOW, min_periods=1).mean()})

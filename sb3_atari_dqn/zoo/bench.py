@@ -42,6 +42,7 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
+from sb3_atari_dqn.replay.sweep_memory import Sweep, sweep_backwards
 from sb3_atari_dqn.zoo.presets import find_config
 
 EXTRA = "sb3-extra-buffers"
@@ -437,17 +438,75 @@ def start_up(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return {f"rl_zoo3.train --algo {algo}": {"seconds": statistics.median(figures)} for algo, figures in times.items()}
 
 
+def sweep_plainly(
+    q_values: np.ndarray, actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, cuts: np.ndarray, gamma: float
+) -> Sweep:
+    """
+    ``sweep_backwards`` as one would write it down: state by state, environment by environment, in double precision.
+
+    :param q_values: see there, like the others
+    :param actions: see there
+    :param rewards: see there
+    :param ends: see there
+    :param cuts: see there
+    :param gamma: see there
+    :return: new Q-values and errors, float64
+    """
+    q_values = q_values.astype(np.float64)
+    errors = np.zeros(actions.shape)
+    for env in range(len(q_values)):
+        for step in reversed(range(q_values.shape[1] - 1)):
+            action = actions[env, step]
+            if ends[env, step]:
+                value = float(rewards[env, step])
+            elif cuts[env, step]:
+                continue
+            else:
+                value = rewards[env, step] + gamma * q_values[env, step + 1].max()
+            errors[env, step] = abs(value - q_values[env, step, action])
+            q_values[env, step, action] = value
+    return Sweep(q_values, errors)
+
+
+def sweep(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """
+    :param args: of the command line
+    :return: seconds of a backward sweep through the tutorial's memory, 200,000 states and 4 actions of 16 environments
+    """
+    rng = np.random.default_rng(0)
+    shape = (16, 12_500)
+    arrays = (
+        rng.normal(size=(*shape, 4)).astype(np.float32),
+        rng.integers(4, size=shape),
+        rng.integers(-1, 2, size=shape).astype(np.float32),
+        rng.random(shape) < 0.02,
+        rng.random(shape) < 0.001,
+    )
+
+    def seconds(function: Callable[..., Sweep]) -> float:
+        start = time.perf_counter()
+        function(*arrays, gamma=0.97)
+        return time.perf_counter() - start
+
+    contestants = {"plain loop": sweep_plainly, "SweepDQN": sweep_backwards}
+    turns = {name: functools.partial(seconds, function) for name, function in contestants.items()}
+    times = alternate({**turns}, args.rounds, "sweep")
+    return {name: {"seconds": statistics.median(figures)} for name, figures in times.items()}
+
+
 #: what is measured, by the name that ``--only`` takes, and the headings
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, dict[str, Any]]]] = {
     "learning": learning,
     "environments": environments,
     "memory": memory,
+    "sweep": sweep,
     "start-up": start_up,
 }
 TITLES = {
     "learning": "Learning, past the random steps",
     "environments": "Environments alone, random actions",
     "memory": "Replay memories",
+    "sweep": "Backward sweep through 200,000 states",
     "start-up": "Start-up: one step and the end",
 }
 

@@ -18,7 +18,7 @@ ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_
 
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
 
-commands of RL Zoo, with dqn_custom among its algorithms; all their arguments are handed on:
+commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all their arguments are handed on:
   {", ".join(ZOO_COMMANDS)}
     train --best-trial    train with the best trial of --storage and --study-name
 

@@ -5,6 +5,8 @@ import warnings
 try:
     from sb3_atari_dqn.zoo import register
 except ImportError as error:  # RL Zoo would swallow it
-    warnings.warn(f"dqn_custom is missing in RL Zoo, because sb3_atari_dqn cannot be imported: {error!r}", stacklevel=2)
+    warnings.warn(
+        f"dqn_custom and dqn_sweep are missing in RL Zoo, because sb3_atari_dqn cannot be imported: {error!r}", stacklevel=2
+    )
 else:
     register()

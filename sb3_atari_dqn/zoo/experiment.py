@@ -8,6 +8,7 @@ latest one. The methods concerned are wrapped here, for our algorithms alone.
 
 import functools
 import inspect
+import os
 import sys
 import tempfile
 from collections import OrderedDict
@@ -16,19 +17,24 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_atari_dqn.dqn import check_names, keyword_names
-from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
+from sb3_atari_dqn.base import check_names, keyword_names
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
+from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
+from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.search_space import lay_over, preset_of_trial
+from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
 from sb3_atari_dqn.zoo.studies import open_study, trial_hyperparams
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
@@ -49,7 +55,10 @@ ZOO_KEYS = {
 }
 
 #: arguments of the algorithm that RL Zoo gives itself
-FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+FROM_COMMAND_LINE = {"env", "seed", "device", "verbose", "tensorboard_log", "run_folder", "_init_setup_model"}
+
+#: wrappers that skip frames, 4 if not told otherwise, and the argument that says so
+SKIPPING: dict[type, str] = {AtariWrapper: "frame_skip", MotionTracerAtariWrapper: "frame_skip", MaxAndSkipEnv: "skip"}
 
 #: how allocators say that memory is exhausted, where they have no exception of their own
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
@@ -66,6 +75,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
     :param manager_class: RL Zoo's
     """
     wrappers: tuple[Callable[..., Any], ...] = (
+        setup_experiment,
         read_hyperparameters,
         create_log_folder,
         create_envs,
@@ -111,6 +121,7 @@ def read_hyperparameters(
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
+    check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
     acceleration.resolve(
         evaluated.get("precision", "float32"), evaluated.get("accelerate", "none"), get_device(manager.device)
     )
@@ -170,7 +181,7 @@ def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
     if not manager.storage or not manager.study_name:
         raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
     study = open_study(manager.storage, manager.study_name)
-    sampled = trial_hyperparams(study, trial_id)
+    sampled = trial_hyperparams(study, trial_id, SEARCH_SPACES[manager.algo])
     print(
         f"Trial {trial_id} is laid over the configuration given now; the study was run as: {study.user_attrs.get('command')}"
     )
@@ -195,6 +206,10 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
     resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    if "optimizer_class" in policy_kwargs:
+        optimizer = resolve_optimizer(policy_kwargs["optimizer_class"])
+        optimizer_kwargs = policy_kwargs.get("optimizer_kwargs") or {}
+        check_names(f"optimizer_class {optimizer.__name__}", optimizer_kwargs, keyword_names(optimizer) - {"params"})
     n_stack, of_buffer = hyperparams.get("frame_stack"), (hyperparams.get("replay_buffer_kwargs") or {}).get("n_stack", 4)
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS and n_stack is not None and n_stack != of_buffer:
         raise ValueError(
@@ -205,6 +220,35 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
             check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})
         if hasattr(wrapper, "check_values"):
             wrapper.check_values(**kwargs)
+
+
+def setup_experiment(
+    manager: "ExperimentManager", original: Callable[[], tuple[BaseAlgorithm, dict[str, Any]] | None]
+) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+    """
+    Make the model, and give one that writes files of its own the run's folder for them.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :return: the model and its hyperparameters; None for a study
+    """
+    experiment = original()
+    if experiment is not None and isinstance(experiment[0], SweepDQN):
+        experiment[0].run_folder = os.path.abspath(manager.save_path)
+    return experiment
+
+
+def check_frame_skip(env_id: str, hyperparams: dict[str, Any], env_kwargs: dict[str, Any]) -> None:
+    """
+    :param env_id: the environment
+    :param hyperparams: what a configuration holds for it
+    :param env_kwargs: arguments of it, from the command line
+    :raises ValueError: if both environment and wrapper skip frames, which are lost
+    """
+    for wrapper, kwargs in find_wrappers(hyperparams):
+        if wrapper in SKIPPING and kwargs.get(SKIPPING[wrapper], 4) > 1:
+            who_does = f"{wrapper.__name__} would once more ({SKIPPING[wrapper]}: 1 is for such games)"
+            check_skips_no_frames(env_id, who_does, **{**env_kwargs, **(hyperparams.get("env_kwargs") or {})})
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:

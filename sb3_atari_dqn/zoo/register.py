@@ -10,10 +10,12 @@ from typing import Any
 
 import rl_zoo3
 
+from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.dqn import CustomDQN
+from sb3_atari_dqn.sweep_dqn import SweepDQN
 
 #: our algorithms, by the name that RL Zoo's ``--algo`` takes
-ALGORITHMS = {"dqn_custom": CustomDQN}
+ALGORITHMS: dict[str, type[QLearningAlgorithm]] = {"dqn_custom": CustomDQN, "dqn_sweep": SweepDQN}
 
 _MANAGER_MODULE = "rl_zoo3.exp_manager"
 
@@ -28,12 +30,12 @@ def register() -> None:
         from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
         from rl_zoo3.utils import ALGOS
 
-        from sb3_atari_dqn.zoo.search_space import convert, sample
+        from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES
 
         for name, algorithm in ALGORITHMS.items():
             ALGOS.setdefault(name, algorithm)
-            HYPERPARAMS_SAMPLER[name] = sample
-            HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]  # differs in the parameter's name only
+            HYPERPARAMS_SAMPLER[name] = SEARCH_SPACES[name].sample
+            HYPERPARAMS_CONVERTER[name] = SEARCH_SPACES[name].convert  # type: ignore[assignment]  # differs in the parameter's name only
 
         manager_module = sys.modules.get(_MANAGER_MODULE) or importlib.import_module(_MANAGER_MODULE)
         if "ExperimentManager" in vars(manager_module):

@@ -6,8 +6,9 @@ multivariate sampler wants it.
 """
 
 import copy
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 
@@ -93,15 +94,67 @@ def lay_over(preset: dict[str, Any], hyperparams: dict[str, Any]) -> dict[str, A
     return copy.deepcopy(merged)
 
 
-def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+def suggest_sweep(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dict[str, Any]:
     """
-    What RL Zoo calls for each trial.
-
-    :param trial: draws the parameters
-    :param n_actions: not used
+    :param trial: draws the parameters of ``SweepDQN``
+    :param preset: hyperparameters that the sampled ones are laid over
     :param n_envs: number of environments
-    :param additional_args: not used
-    :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
+    :return: the trial's parameters
+    :raises ValueError: if the memory is too small for every choice
     """
-    preset = preset_of_trial.get() or {}
-    return lay_over(preset, convert(suggest(trial, preset, n_envs)))
+    # tutorial 16: 1e-3, 128, 0.03, 0.1, 5, 0.1, 0.1, 0.5, and a million states; signals end where the preset has it
+    trial.suggest_float("learning_rate", max(1e-4, preset.get("final_learning_rate", 1e-5)), 3e-3, log=True)
+    batch_sizes = [64, 128, 256]
+    trial.suggest_categorical("batch_size", batch_sizes)
+    trial.suggest_float("one_minus_gamma", 0.003, 0.05, log=True)
+    trial.suggest_float("loss_limit", max(0.02, preset.get("final_loss_limit", 0.015)), 0.3, log=True)
+    trial.suggest_float("max_epochs", 1, min(10, preset.get("final_max_epochs", 10)))
+    room = preset.get("buffer_size", 200_000) // n_envs * n_envs
+    least, most = max(0.05, (max(batch_sizes[-1], 2 * n_envs) + 1) / room), min(0.5, preset.get("final_replay_fraction", 1.0))
+    if least > most:
+        raise ValueError(f"buffer_size={room} is too small to be tuned: a fit needs up to {batch_sizes[-1]} states")
+    trial.suggest_float("replay_fraction", least, most, log=True)
+    trial.suggest_float("error_threshold", 0.03, 0.3, log=True)
+    trial.suggest_float("large_error_share", 0.0, 0.8)
+    # a short trial that explored for a million states would do nothing else
+    trial.suggest_int("exploration_steps", 10_000, 1_000_000, log=True)
+    trial.suggest_float("exploration_final_eps", 0.01, 0.2, log=True)
+    trial.suggest_categorical("clip_rewards", [True, False])
+    return dict(trial.params)
+
+
+def convert_sweep(params: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param params: a trial's parameters
+    :return: hyperparameters of ``SweepDQN``
+    """
+    hyperparams = dict(params)
+    hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
+    return hyperparams
+
+
+class SearchSpace(NamedTuple):
+    """
+    :param suggest: draws a trial's parameters, from trial, preset and number of environments
+    :param convert: makes hyperparameters of them, to lay over a preset with ``lay_over``
+    """
+
+    suggest: Callable[[optuna.Trial, dict[str, Any], int], dict[str, Any]]
+    convert: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def sample(self, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+        """
+        What RL Zoo calls for each trial.
+
+        :param trial: draws the parameters
+        :param n_actions: not used
+        :param n_envs: number of environments
+        :param additional_args: not used
+        :return: hyperparameters of the trial; RL Zoo replaces whole keys of the preset with them
+        """
+        preset = preset_of_trial.get() or {}
+        return lay_over(preset, self.convert(self.suggest(trial, preset, n_envs)))
+
+
+#: of each algorithm
+SEARCH_SPACES = {"dqn_custom": SearchSpace(suggest, convert), "dqn_sweep": SearchSpace(suggest_sweep, convert_sweep)}

@@ -7,7 +7,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from sb3_atari_dqn.zoo.search_space import convert
+from sb3_atari_dqn.zoo.search_space import SearchSpace
 
 
 def open_study(storage: str, study_name: str) -> optuna.Study:
@@ -29,10 +29,11 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
         raise ValueError(f"--storage {storage!r} cannot be opened: {error}") from error
 
 
-def trial_hyperparams(study: optuna.Study, trial_id: int) -> dict[str, Any]:
+def trial_hyperparams(study: optuna.Study, trial_id: int, space: SearchSpace) -> dict[str, Any]:
     """
     :param study: a study of one of our algorithms
     :param trial_id: number of a trial in it
+    :param space: what the algorithm samples
     :return: what the trial sampled, as hyperparameters
     :raises ValueError: if there is no such trial, or it has not sampled what our algorithms sample
     """
@@ -40,7 +41,7 @@ def trial_hyperparams(study: optuna.Study, trial_id: int) -> dict[str, Any]:
     if not 0 <= trial_id < len(trials):
         raise ValueError(f"--trial-id {trial_id} is not in study {study.study_name!r}; its trials: {len(trials)}, from 0 on")
     try:
-        return convert(trials[trial_id].params)
+        return space.convert(trials[trial_id].params)
     except KeyError as missing:
         raise ValueError(
             f"--trial-id {trial_id} of study {study.study_name!r} has no {missing}: it is not a trial of this algorithm, "

@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_atari_dqn.learning.accelerate import AcceleratedLearner, has_bf16, make_learner, resolve
-from sb3_atari_dqn.learning.learner import Learner
+from sb3_atari_dqn.learning.learner import Learner, TDLoss
 from sb3_atari_dqn.learning.objectives import make_objective
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 from sb3_atari_dqn.networks.policy import CnnPolicy
@@ -55,9 +55,9 @@ def hundred_updates(
     space = spaces.Box(0, 255, SHAPE, np.uint8)
     policy = CnnPolicy(space, spaces.Discrete(3), lambda _: 3e-4, **kwargs).to(device)
     target = policy.q_net if single else policy.q_net_target
-    objective = make_objective("huber", 1.0)
+    loss = TDLoss(make_objective("huber", 1.0))
     learner = make_learner(
-        policy.q_net, target, policy.optimizer, objective, max_grad_norm, precision, accelerate, make_copy=ComputeCopy
+        policy.q_net, target, policy.optimizer, loss, max_grad_norm, precision, accelerate, make_copy=ComputeCopy
     )
     batches = make_batches(100, device)
     with th.no_grad():
@@ -126,7 +126,7 @@ def test_acts_with_what_it_has_learnt() -> None:
     observations = make_batches(1)[0].observations
     for precision in ("float32", "bf16"):
         _, after, _, learner = hundred_updates(precision, "fused")
-        actions = learner.greedy_actions(observations)
+        actions = learner.q_values(observations).argmax(dim=1)
         clear = after.topk(2, dim=1).values.diff(dim=1).abs().flatten() > 0.01
         assert clear.sum() > 8
         assert th.equal(actions[clear], after.argmax(dim=1)[clear])
@@ -139,7 +139,7 @@ def test_optimizer_state_goes_on_in_the_slow_learner() -> None:
     th.manual_seed(0)
     policy = CnnPolicy(spaces.Box(0, 255, SHAPE, np.uint8), spaces.Discrete(3), lambda _: 3e-4)
     policy.optimizer.load_state_dict(state)
-    plain = Learner(policy.q_net, policy.q_net_target, policy.optimizer, make_objective("huber", 1.0), 10.0)
+    plain = Learner(policy.q_net, policy.q_net_target, policy.optimizer, TDLoss(make_objective("huber", 1.0)), 10.0)
     plain.update(make_batches(1)[0])
     assert all(entry["step"] == 101 for entry in policy.optimizer.state_dict()["state"].values())
 

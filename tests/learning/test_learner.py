@@ -3,11 +3,12 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport, fit_loss
 from sb3_atari_dqn.learning.objectives import make_objective
 
 
@@ -41,7 +42,9 @@ BATCH = SimpleNamespace(
 )
 def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     q_net, q_net_target = linear([1.0, 2.0]), linear([3.0, 1.0])
-    learner = Learner(q_net, q_net_target, th.optim.SGD(q_net.parameters(), lr=0.1), make_objective(loss, 1.0), max_grad_norm)
+    learner = Learner(
+        q_net, q_net_target, th.optim.SGD(q_net.parameters(), lr=0.1), TDLoss(make_objective(loss, 1.0)), max_grad_norm
+    )
     reported = learner.update(BATCH)
     assert q_net.weight[:, 0].tolist() == pytest.approx(weights, rel=1e-5)
     assert q_net_target.weight[:, 0].tolist() == [3.0, 1.0]
@@ -51,10 +54,26 @@ def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     assert not reported.requires_grad
 
 
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_fit_of_all_q_values_by_hand(max_grad_norm: float | None) -> None:
+    """Two states, two actions: errors (1, -2) and (3, 0); loss 14 / 2, gradients the sums of error * input."""
+    q_net = nn.Linear(1, 2, bias=False)
+    with th.no_grad():
+        q_net.weight.copy_(th.tensor([[2.0], [-1.0]]))
+    batch = SimpleNamespace(observations=th.tensor([[1.0], [2.0]]), q_values=th.tensor([[1.0, 1.0], [1.0, -2.0]]))
+    learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), fit_loss, max_grad_norm)
+    loss = learner.update(batch)[0]
+    assert loss.item() == 7.0
+    gradient = np.array([1 * 1 + 3 * 2, -2.0 * 1])  # of norm 7.28
+    if max_grad_norm is not None:
+        gradient /= np.linalg.norm(gradient) + 1e-6
+    assert q_net.weight.detach().ravel().numpy() == pytest.approx(np.array([2.0, -1.0]) - 0.1 * gradient, rel=1e-5)
+
+
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU: only CUDA can tell that the host waited")
 def test_update_never_waits_for_a_gpu() -> None:
     q_net = linear([1.0, 2.0]).cuda()
-    learner = Learner(q_net, q_net, th.optim.Adam(q_net.parameters()), make_objective("huber", 1.0), 10.0)
+    learner = Learner(q_net, q_net, th.optim.Adam(q_net.parameters()), TDLoss(make_objective("huber", 1.0)), 10.0)
     batch = SimpleNamespace(**{name: tensor.cuda() for name, tensor in vars(BATCH).items()})
     learner.update(batch)  # the first one makes Adam's moments
     th.cuda.set_sync_debug_mode("error")
@@ -70,7 +89,7 @@ def test_update_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> N
 
     q_net = linear([1.0, 2.0])
     # not Adam: it counts its steps on the host, where reading them waits for nothing
-    learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), make_objective("huber", 1.0), 10.0)
+    learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), TDLoss(make_objective("huber", 1.0)), 10.0)
     report = UpdateReport()
     with monkeypatch.context() as patch:
         for name in ("item", "cpu", "numpy", "tolist", "__float__", "__int__", "__bool__", "__array__"):

@@ -43,6 +43,12 @@ def test_replay_memories(tmp_path: Path) -> None:
     assert 0 < figures["FrameReplayBuffer, lz4"]["GB a million"] < 1
 
 
+def test_sweep(tmp_path: Path) -> None:
+    figures = run(tmp_path, "--only", "sweep")["sweep"]
+    assert list(figures) == ["plain loop", "SweepDQN"]
+    assert all(row["seconds"] > 0 for row in figures.values())
+
+
 def test_start_up(tmp_path: Path) -> None:
     figures = run(tmp_path, "--only", "start-up")["start-up"]
     assert {name: row["seconds"] > 1 for name, row in figures.items()} == {

@@ -15,7 +15,7 @@ from rl_zoo3.utils import ALGOS
 from sb3_atari_dqn import CustomDQN, NipsCNN
 from sb3_atari_dqn.networks.policy import CnnPolicy
 from sb3_atari_dqn.zoo import register
-from tests.zoo.experiments import make_experiment, make_model
+from tests.zoo.experiments import make_experiment, make_model, make_sweep_model
 
 PONG = "PongNoFrameskip-v4"
 ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
@@ -33,7 +33,9 @@ def test_registering_again_changes_nothing() -> None:
 def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as changed:
         changed.delattr(ExperimentManager, "objective")
-        with pytest.warns(UserWarning, match=r"rl_zoo3 .*dqn_custom cannot be used.*objective.*pip install 'rl-zoo3"):
+        with pytest.warns(
+            UserWarning, match=r"rl_zoo3 .*dqn_custom, dqn_sweep cannot be used.*objective.*pip install 'rl-zoo3"
+        ):
             register()
         assert "dqn_custom" not in ALGOS
     register()
@@ -71,6 +73,38 @@ def test_refuses_bad_configurations_before_anything_is_made(
 ) -> None:
     with pytest.raises(error, match=message):
         make_model(tmp_path, PONG, hyperparams=hyperparams, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "Pong-v4"])
+def test_refuses_to_skip_frames_twice(env_id: str, tmp_path: Path) -> None:
+    gymnasium = {"native_envs": False, "n_envs": 1, "buffer_size": 10}
+    with pytest.raises(
+        ValueError, match=r"skips frames by itself .* AtariWrapper would once more .*: give 'PongNoFrameskip-v4'"
+    ):
+        make_model(tmp_path, env_id, hyperparams=gymnasium)
+    assert not list(tmp_path.iterdir())
+    once = {"env_wrapper": [{ATARI_WRAPPER: {"clip_reward": False, "frame_skip": 1}}]}
+    make_model(tmp_path, env_id, hyperparams=gymnasium | once)
+    make_model(tmp_path, env_id, hyperparams=gymnasium | {"env_kwargs": {"frameskip": 1}})
+
+
+@pytest.mark.parametrize(
+    ("hyperparams", "error", "message"),
+    [
+        ({"loss_limt": 1e-3}, TypeError, "no argument 'loss_limt'; did you mean 'loss_limit'"),
+        ({"replay_buffer_class": "FrameReplayBuffer"}, TypeError, "a sweep needs a memory of its own"),
+        ({"learning_rate": "lin_1e-3"}, ValueError, "learning_rate='lin_1e-3' must be a number"),
+        ({"buffer_size": 100}, ValueError, "make a fit due at 9 states, and it needs 128"),
+        ({"policy_kwargs": {"optimizer_class": "Adan"}}, ValueError, "optimizer_class='Adan' is not known"),
+        ({"n_envs": 0}, ValueError, "n_envs=0 must be a whole number of environments"),
+    ],
+)
+def test_refuses_bad_configurations_of_the_sweep_before_anything_is_made(
+    hyperparams: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        make_sweep_model(tmp_path, "Breakout-v0", hyperparams=hyperparams)
     assert not list(tmp_path.iterdir())
 
 

@@ -81,6 +81,55 @@ def test_evaluate_prints_scores_of_whole_games(wheel: Installation, trained: Pat
     assert "is not the folder of a training run" in wheel.run(trained, "sb3_atari_dqn", "evaluate", "logs", status=2)
 
 
+@pytest.fixture(scope="module", params=["Breakout-v0", "SpaceInvaders-v0"])
+def swept(request: pytest.FixtureRequest, wheel: Installation, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A game, and a folder in which a short run of the sweep was trained and tuned on it."""
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep = ("--algo", "dqn_sweep", "--env", request.param, "--seed", "1", "--eval-episodes", "1")
+    small = (
+        "-params",
+        "n_envs:4",
+        "buffer_size:1000",
+        "batch_size:64",
+        "policy_kwargs:dict(features_extractor_class='NipsCNN')",
+    )
+    output = wheel.run(folder, "rl_zoo3.train", *sweep, "-n", "300", "--eval-freq", "200", *small)
+    assert "Eval num_timesteps=200" in output
+    assert "large_errors_share" in output
+    tune = ("--storage", "sqlite:///tune.db", "--study-name", "sweep", "-optimize", "--n-trials", "1", "--no-optim-plots")
+    assert "Best trial" in wheel.run(folder, "rl_zoo3.train", *sweep, *tune, "-n", "300", *small)
+    return request.param, folder
+
+
+def test_the_sweep_goes_through_rl_zoos_four_commands(wheel: Installation, swept: tuple[str, Path]) -> None:
+    game, folder = swept
+    run = folder / f"logs/dqn_sweep/{game}_1"
+    sweeps = (run / "q_values.csv").read_text().splitlines()
+    assert sweeps[0] == "episodes,states,min,mean,max,std"
+    assert [line.split(",")[1] for line in sweeps[1:]] == ["104", "208"]  # the memory's share grows, in steps of 4
+    assert (run / "rewards.csv").exists()
+    assert {path.name for path in run.glob("*.zip")} >= {"checkpoint.zip", "best_model.zip", f"{game}.zip"}
+    assert [
+        trial.state.name for trial in optuna.load_study(storage=f"sqlite:///{folder / 'tune.db'}", study_name="sweep").trials
+    ] == ["COMPLETE"]
+    playing = ("--algo", "dqn_sweep", "--env", game, "-f", "logs")
+    assert "Loading latest experiment, id=1" in wheel.run(folder, "rl_zoo3.enjoy", *playing, "--no-render", "-n", "100")
+    wheel.run(folder, "rl_zoo3.record_video", *playing, "-n", "60")
+    assert len(list((run / "videos").glob("*.mp4"))) == 1
+    scores = wheel.run(folder, "sb3_atari_dqn", "evaluate", str(run), "--episodes", "1")
+    assert f"{game}: mean " in scores
+
+
+def test_the_sweep_goes_on_from_a_checkpoint(wheel: Installation, swept: tuple[str, Path]) -> None:
+    game, folder = swept
+    checkpoint = f"logs/dqn_sweep/{game}_1/checkpoint.zip"
+    sweep = ("--algo", "dqn_sweep", "--env", game, "-i", checkpoint, "-n", "300", "--eval-freq", "-1", "-f", "on")
+    small = ("-params", "n_envs:4", "buffer_size:1000", "batch_size:64")
+    wheel.run(folder, "rl_zoo3.train", *sweep, *small)
+    sweeps = (folder / f"on/dqn_sweep/{game}_1/q_values.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in sweeps[1:]] == ["312", "416"], "the states that it has seen count"
+
+
 def test_the_best_trial_is_trained_again(wheel: Installation, trained: Path) -> None:
     best = optuna.load_study(storage=f"sqlite:///{trained / 'tune.db'}", study_name="pong").best_trial
     output = wheel.run(
@@ -133,7 +182,7 @@ def test_uninstalling_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
     else:
         installation.pip("install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", REPOSITORY)
     added = installation.files() - before
-    assert {"custom_envs.py", "rl_zoo3/hyperparams/dqn_custom.yml"} <= added
+    assert {"custom_envs.py", "rl_zoo3/hyperparams/dqn_custom.yml", "rl_zoo3/hyperparams/dqn_sweep.yml"} <= added
     assert "Saving to" in installation.run(tmp_path, "rl_zoo3.train", *PONG, *SHORT, "--eval-freq", "-1")
     assert "motion-tracer" in installation.run(tmp_path, "sb3_atari_dqn", "presets")
     installation.pip("uninstall", "--yes", "sb3-atari-dqn")

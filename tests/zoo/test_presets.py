@@ -1,5 +1,6 @@
 """Presets are code: each builds its algorithm, and every key of it reaches the model."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,15 @@ import pytest
 import rl_zoo3
 import yaml
 
-from sb3_atari_dqn import AleVecEnv, VecMotionTracer
+from sb3_atari_dqn import AleVecEnv, SweepDQN, VecMotionTracer
+from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
 from sb3_atari_dqn.zoo.presets import find_config, presets
-from tests.zoo.experiments import make_model
+from tests.zoo.experiments import make_model, make_sweep_model
 
 ENVIRONMENTS = {"default": "Acrobot-v1", "atari": "SeaquestNoFrameskip-v4"}
 SECTIONS = [(name, section) for name, path in presets().items() for section in yaml.safe_load(path.read_text())]
+SWEEPS = ("dqn_sweep",)
 
 
 def read(name: str, section: str) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def test_there_are_presets() -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "section"), SECTIONS)
+@pytest.mark.parametrize(("name", "section"), [section for section in SECTIONS if section[0] not in SWEEPS])
 def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) -> None:
     env_id = ENVIRONMENTS.get(section, section)
     model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10})
@@ -55,6 +58,32 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     if section not in ("default", "CartPole-v1"):
         assert model.observation_space.shape == shape
         assert model.q_net.net_arch == []
+
+
+@pytest.mark.parametrize(("name", "section"), [section for section in SECTIONS if section[0] in SWEEPS])
+def test_every_key_of_a_sweep_reaches_the_model(name: str, section: str, tmp_path: Path) -> None:
+    env_id = ENVIRONMENTS.get(section, section)
+    model = make_sweep_model(tmp_path, env_id, config=name)
+    settings = read(name, section)
+    assert model.lr_schedule(1) == settings["learning_rate"]
+    policy_kwargs = settings["policy_kwargs"]
+    assert type(model.policy.q_net.features_extractor).__name__ == policy_kwargs["features_extractor_class"]
+    assert type(model.policy.optimizer) is resolve_optimizer(policy_kwargs["optimizer_class"])
+    assert model.policy.optimizer.defaults.items() >= policy_kwargs["optimizer_kwargs"].items()
+    assert model.policy.normalize_images is policy_kwargs["normalize_images"]
+    others = settings.keys() - ZOO_KEYS - {"policy", "policy_kwargs", "learning_rate"}
+    assert {key: getattr(model, key) for key in others} == {key: settings[key] for key in others}
+    assert model.observation_space.shape == (2, 105, 80)
+    assert isinstance(model.env, VecMotionTracer) == settings.get("native_envs", False)
+    assert model.n_envs == settings["n_envs"]
+    assert model.run_folder == str(tmp_path / f"dqn_sweep/{env_id}_1")
+
+
+def test_the_sweeps_preset_is_the_algorithms_default_but_for_speed_and_size() -> None:
+    defaults = {parameter.name: parameter.default for parameter in inspect.signature(SweepDQN.__init__).parameters.values()}
+    settings = {key: value for key, value in read("dqn_sweep", "Breakout-v0").items() if key in defaults}
+    changed = {key for key, value in settings.items() if value != defaults[key]}
+    assert changed == {"policy", "policy_kwargs", "compression", "precision", "accelerate"}
 
 
 def changes(before: str, after: str) -> dict[str, Any]:

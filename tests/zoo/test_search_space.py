@@ -6,11 +6,12 @@ import optuna
 import pytest
 import yaml
 
-from sb3_atari_dqn import CustomDQN
+from sb3_atari_dqn import CustomDQN, SweepDQN
 from sb3_atari_dqn.zoo.presets import presets
-from sb3_atari_dqn.zoo.search_space import convert, lay_over, preset_of_trial, sample, suggest
+from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, convert, lay_over, preset_of_trial, suggest
 
 ATARI = yaml.safe_load(presets()["dqn_custom"].read_text())["atari"]
+SWEEP = yaml.safe_load(presets()["dqn_sweep"].read_text())["atari"]
 TRACER = yaml.safe_load(presets()["motion-tracer"].read_text())["atari"]
 PARAMS: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -116,7 +117,7 @@ def test_samples_for_the_preset_of_the_running_trial() -> None:
     token = preset_of_trial.set(preset)
     try:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        trials = [sample(study.ask(), 0, 12, {}) for _ in range(20)]
+        trials = [SEARCH_SPACES["dqn_custom"].sample(study.ask(), 0, 12, {}) for _ in range(20)]
     finally:
         preset_of_trial.reset(token)
     assert {trial["update_period"] for trial in trials} == {1, 2, 4}
@@ -124,3 +125,19 @@ def test_samples_for_the_preset_of_the_running_trial() -> None:
     assert "n_envs" not in hyperparams
     assert hyperparams["frame_stack"] == 4
     assert hyperparams["policy_kwargs"]["features_extractor_class"] in {"NipsCNN", "NatureCNN"}
+
+
+def test_every_draw_of_the_sweep_is_allowed_and_all_of_it_is_searched() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = SEARCH_SPACES["dqn_sweep"]
+    draws = [space.suggest(study.ask(), SWEEP, 16) for _ in range(50)]
+    for params in draws:
+        assert params.keys() == draws[0].keys()
+        merged = lay_over(SWEEP, space.convert(params))
+        SweepDQN.check_keywords(space.convert(params))
+        SweepDQN.check_values(merged)
+        assert merged["gamma"] == 1 - params["one_minus_gamma"]
+        assert merged["policy_kwargs"] == SWEEP["policy_kwargs"]
+    assert {params["batch_size"] for params in draws} == {64, 128, 256}
+    for name in draws[0].keys() - {"batch_size", "clip_rewards", "exploration_steps"}:
+        assert len({params[name] for params in draws}) == len(draws), name

@@ -1,0 +1,75 @@
+"""The two logs of tutorial 16 as CSV files: each game's score, and the Q-values at each sweep."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+#: name of each log and its columns; the first two count games and states since the model was new
+LOGS = {
+    "rewards": ("episodes", "states", "reward", "mean_30"),
+    "q_values": ("episodes", "states", "min", "mean", "max", "std"),
+}
+
+
+class SweepLogs:
+    """
+    Appends to the logs in a folder. Rows behind ``n_states`` are taken out first: they were written after the checkpoint
+    that training goes on from, and will be written again.
+
+    :param folder: where ``rewards.csv`` and ``q_values.csv`` are; made if it does not exist
+    :param n_states: states that the model has seen
+    """
+
+    def __init__(self, folder: Path, n_states: int) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, columns in LOGS.items():
+            kept = [row for row in self.read(folder, name) if row["states"] <= n_states]
+            new = folder / f"{name}.new.csv"
+            with new.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(kept)
+            os.replace(new, folder / f"{name}.csv")
+
+    @staticmethod
+    def exist(folder: Path) -> bool:
+        """
+        :param folder: where they would be
+        :return: whether one of the logs is there
+        """
+        return any((folder / f"{name}.csv").exists() for name in LOGS)
+
+    @classmethod
+    def sweeps_behind(cls, folder: Path, n_states: int) -> int:
+        """
+        :param folder: where the logs are
+        :param n_states: states that a model has seen
+        :return: sweeps that were logged after these
+        """
+        return sum(row["states"] > n_states for row in cls.read(folder, "q_values"))
+
+    @staticmethod
+    def read(folder: Path, name: str) -> list[dict[str, float]]:
+        """
+        :param folder: where the logs are
+        :param name: a key of ``LOGS``
+        :return: its rows, none if it is not there; counters are whole numbers
+        """
+        path = folder / f"{name}.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="") as file:
+            return [
+                {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+
+    def append(self, name: str, *values: Any) -> None:
+        """
+        :param name: a key of ``LOGS``
+        :param values: of its columns
+        """
+        with (self.folder / f"{name}.csv").open("a", newline="") as file:
+            csv.writer(file).writerow(values)
