@@ -76,7 +76,7 @@ def learn(log: Path, folder: Path, name: str, n_steps: int, n_episodes: int, qui
     """
     env_id, preset, params = RUNS[name]
     if quick:
-        params = [*params, "n_envs:8", "buffer_size:2000", "learning_starts:1000"]
+        params = [*params, "n_envs:2", "buffer_size:2000", "learning_starts:1000"]
     logs = folder / "logs" / name
     shutil.rmtree(logs, ignore_errors=True)
     arguments = f"--algo dqn_custom --env {env_id} --conf-file {preset} -n {n_steps} --eval-freq -1 --seed 1 -f {logs}"

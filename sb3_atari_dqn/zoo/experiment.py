@@ -121,11 +121,11 @@ def read_hyperparameters(
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
-    check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
     acceleration.resolve(
         evaluated.get("precision", "float32"), evaluated.get("accelerate", "none"), get_device(manager.device)
     )
     manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
+    check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
     saved = OrderedDict(sorted(hyperparams.items()))
     hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs"}
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS:  # RL Zoo would look for the name in its own modules

@@ -33,7 +33,7 @@ class Installation:
                     continue
                 (self.site_packages / entry.name).symlink_to(entry)
             if (Path(scheme) / "rl_zoo3").is_dir():
-                ignored = shutil.ignore_patterns("__pycache__", "dqn_custom.yml")
+                ignored = shutil.ignore_patterns("__pycache__", "dqn_custom.yml", "dqn_sweep.yml")
                 shutil.copytree(Path(scheme) / "rl_zoo3", self.site_packages / "rl_zoo3", ignore=ignored)
 
     def _output(self, code: str) -> str:
