@@ -86,8 +86,8 @@ def swept(request: pytest.FixtureRequest, wheel: Installation, tmp_path_factory:
     """A game, and a folder in which a short run of the sweep was trained and tuned on it."""
     folder = tmp_path_factory.mktemp("sweep")
     brief = "max_num_frames_per_episode:1000"  # who does not press FIRE plays Breakout for ever
-    sweep = ("--algo", "dqn_sweep", "--env", request.param, "--seed", "1", "--eval-episodes", "1")
-    sweep += ("--env-kwargs", brief, "--eval-env-kwargs", brief)
+    limits = ("--eval-episodes", "1", "--env-kwargs", brief, "--eval-env-kwargs", brief)
+    sweep = ("--algo", "dqn_sweep", "--env", request.param, "--seed", "1", *limits)
     small = (
         "-params",
         "n_envs:4",
