@@ -14,8 +14,11 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_atari_dqn.learning.learner import Learner
+from sb3_atari_dqn.learning.accelerate import make_learner
+from sb3_atari_dqn.learning.learner import Learner, Loss
+from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 
 SelfQLearningAlgorithm = TypeVar("SelfQLearningAlgorithm", bound="QLearningAlgorithm")
 
@@ -98,7 +101,11 @@ class QLearningAlgorithm(BaseAlgorithm):
     An algorithm that chooses actions by Q-values. Epsilon is drawn for each environment on its own.
     """
 
+    policy: DQNPolicy
     eval_epsilon: float
+    precision: str
+    accelerate: str
+    max_grad_norm: Any  # a number, or None for no clipping; DQN knows numbers only
     learner: Learner
 
     @classmethod
@@ -126,8 +133,24 @@ class QLearningAlgorithm(BaseAlgorithm):
         """
 
     @abstractmethod
+    def _make_loss(self) -> Loss:
+        """
+        :return: what updates make smaller
+        """
+
     def _make_learner(self) -> None:
-        """Make what computes the updates; without an environment, one that works on any processor."""
+        """Make what computes the updates; a model that only plays needs neither processor nor compiler of its training."""
+        only_plays = self.env is None
+        self.learner = make_learner(
+            self.policy.q_net,
+            self.policy.q_net_target,
+            self.policy.optimizer,
+            self._make_loss(),
+            self.max_grad_norm,
+            "float32" if only_plays else self.precision,
+            "none" if only_plays else self.accelerate,
+            make_copy=ComputeCopy,
+        )
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """

@@ -27,11 +27,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch
+from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, Loss, TDLoss, UpdateReport
 from sb3_atari_dqn.learning.objectives import make_objective
-from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_atari_dqn.replay.buffer import (
     FrameReplayBuffer,
@@ -176,8 +175,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 raise ValueError(f"{name}={settings[name]!r} has no effect with update_period={period}: leave one of them out")
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
             raise ValueError(f"update_period={period!r} must be a whole number of agent steps, at least 1, or None")
-        if not isinstance(n_envs, int | np.integer) or n_envs < 1:
-            raise ValueError(f"n_envs={n_envs!r} must be a whole number of environments, at least 1")
+        check_whole_number(settings, "n_envs", 1, "environments")
         if period % n_envs and n_envs % period:
             raise ValueError(
                 f"update_period={period} agent steps do not go with n_envs={n_envs} environments, which step together: one of "
@@ -227,18 +225,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 stacklevel=2,
             )
 
+    def _make_loss(self) -> Loss:
+        return TDLoss(make_objective(self.loss, self.huber_delta))
+
     def _make_learner(self) -> None:
-        only_plays = self.env is None  # which works without the processor or compiler that it was trained with
-        self.learner = acceleration.make_learner(
-            self.q_net,
-            self.q_net_target,
-            self.policy.optimizer,
-            TDLoss(make_objective(self.loss, self.huber_delta)),
-            self.max_grad_norm,
-            "float32" if only_plays else self.precision,
-            "none" if only_plays else self.accelerate,
-            make_copy=ComputeCopy,
-        )
+        super()._make_learner()
         self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
 
     def _create_aliases(self) -> None:

@@ -16,7 +16,6 @@ import inspect
 import io
 import math
 import os
-import pathlib
 import sys
 import time
 import warnings
@@ -39,8 +38,7 @@ from tqdm import tqdm
 
 from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number, keyword_names
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import fit_loss
-from sb3_atari_dqn.networks.compute_copy import ComputeCopy
+from sb3_atari_dqn.learning.learner import Loss, fit_loss
 from sb3_atari_dqn.networks.extractors import TutorialCNN
 from sb3_atari_dqn.networks.optimizers import CachedRMSpropTFLike, resolve_optimizer
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
@@ -172,6 +170,7 @@ class SweepDQN(QLearningAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"CnnPolicy": CnnPolicy, "MlpPolicy": MlpPolicy}
 
     policy: DQNPolicy
+    max_grad_norm = None  # the tutorial clips no gradients
 
     def __init__(
         self,
@@ -320,9 +319,8 @@ class SweepDQN(QLearningAlgorithm):
                 f"exploration_final_eps={given['exploration_final_eps']!r} must be at most "
                 f"exploration_initial_eps={given['exploration_initial_eps']!r}"
             )
-        for name, unit in (("signal_steps", "states"), ("exploration_steps", "states"), ("batch_size", "states")):
-            check_whole_number(given, name, 1, unit)
-        check_whole_number(given, "buffer_size", 1, "states")
+        for name in ("signal_steps", "exploration_steps", "batch_size", "buffer_size"):
+            check_whole_number(given, name, 1, "states")
         check_whole_number(given, "n_envs", 1, "environments")
         for name in ("clip_rewards", "keep_memory"):
             check_switch(given, name)
@@ -349,18 +347,8 @@ class SweepDQN(QLearningAlgorithm):
         self.policy.to(self.device)
         self._make_learner()
 
-    def _make_learner(self) -> None:
-        only_plays = self.env is None
-        self.learner = acceleration.make_learner(
-            self.policy.q_net,
-            self.policy.q_net,
-            self.policy.optimizer,
-            fit_loss,
-            None,
-            "float32" if only_plays else self.precision,
-            "none" if only_plays else self.accelerate,
-            make_copy=ComputeCopy,
-        )
+    def _make_loss(self) -> Loss:
+        return fit_loss
 
     def _allocate_memory(self) -> None:
         space = self.observation_space
@@ -412,7 +400,7 @@ class SweepDQN(QLearningAlgorithm):
         assert self.replay_memory is not None
         if reset_num_timesteps or self._last_obs is None:
             self.replay_memory.cut()  # new games begin
-        if self.run_folder is not None and self._logs is None:
+        if self.run_folder is not None and (self._logs is None or self._logs.folder != Path(self.run_folder)):
             self._logs = self._open_logs(self.run_folder)
         if not all(self.env.env_is_wrapped(Monitor)):
             warnings.warn(
@@ -657,7 +645,7 @@ class SweepDQN(QLearningAlgorithm):
             states = th.as_tensor(self.replay_memory.read(batch)[0], device=self.device)
             self.replay_memory.set_q_values(batch, self.learner.q_values(states).cpu().numpy())
 
-    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+    def save_replay_buffer(self, path: str | Path | io.BufferedIOBase) -> None:
         """
         Save the replay memory, which the model's own file does not hold.
 
@@ -665,7 +653,7 @@ class SweepDQN(QLearningAlgorithm):
         """
         save_to_pkl(path, (self.replay_memory, self._n_new_states, self._has_swept), self.verbose)
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
         Load a replay memory. The games in it were not finished: what is played next does not follow.
 

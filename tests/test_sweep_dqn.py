@@ -291,7 +291,6 @@ def test_an_interrupted_fit_is_made_again_without_a_second_sweep(tmp_path: Path)
     errors = model.replay_memory.errors.copy()
     assert errors.any()
     model.learner.update = update  # type: ignore[method-assign]
-    model._fit_is_due()
     model.learn(4, reset_num_timesteps=False)
     assert model.n_fits == 1
     assert np.array_equal(model.replay_memory.errors, errors)
