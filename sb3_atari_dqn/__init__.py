@@ -5,7 +5,7 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
-from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
+from sb3_atari_dqn.networks.extractors import ImpalaCNN, NatureCNN, NipsCNN, TutorialCNN
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 
@@ -13,6 +13,7 @@ __all__ = [
     "AleVecEnv",
     "CustomDQN",
     "FrameReplayBuffer",
+    "ImpalaCNN",
     "MotionTracer",
     "MotionTracerAtariWrapper",
     "NatureCNN",

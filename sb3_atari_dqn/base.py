@@ -17,7 +17,8 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_atari_dqn.learning.accelerate import make_learner
-from sb3_atari_dqn.learning.learner import Learner, Loss
+from sb3_atari_dqn.learning.learner import Learner
+from sb3_atari_dqn.learning.losses import Loss
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 
 SelfQLearningAlgorithm = TypeVar("SelfQLearningAlgorithm", bound="QLearningAlgorithm")

@@ -29,9 +29,10 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import Learner, Loss, TDLoss, UpdateReport
+from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.losses import Loss, TDLoss, make_backup
 from sb3_atari_dqn.learning.objectives import make_objective
-from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy, check_policy_kwargs
 from sb3_atari_dqn.replay.buffer import (
     FrameReplayBuffer,
     resolve_replay_buffer,
@@ -75,8 +76,14 @@ class CustomDQN(QLearningAlgorithm, DQN):
         ``features_extractor_class`` by name too: ``"NipsCNN"``, ``"NatureCNN"``, ``"TutorialCNN"``.
     :param env: the environment to learn from, or its id
     :param replay_buffer_class: a class, ``"FrameReplayBuffer"`` by name, or ``None`` for Stable-Baselines3's choice
-    :param loss: ``"huber"`` (the gradient is clipped, not the objective: Nature's error clipping) or ``"mse"``
+    :param loss: ``"huber"`` (the gradient is clipped, not the objective: Nature's error clipping) or ``"mse"``. ``None`` is
+        Huber's, or what the distribution of ``policy_kwargs`` is learnt by.
     :param huber_delta: where Huber turns linear, in units of reward, above 0
+    :param double_q: the next action is the best of the network that learns, its value is the target network's (van Hasselt et
+        al. 2016, https://arxiv.org/abs/1509.06461)
+    :param munchausen: the next action is drawn from a softmax of the Q-values, and its logarithm adds to the rewards (Vieillard
+        et al. 2020, https://arxiv.org/abs/2007.14430)
+    :param munchausen_kwargs: ``entropy_temperature`` (0.03, above 0), ``alpha`` (0.9, in [0, 1]) and ``clip`` (-1, below 0)
     :param clip_rewards: learn from the sign of each reward; the replay memory, Monitor and evaluations keep the score
     :param target_update_interval: agent steps between copies to the target network, at least 1; ``None`` bootstraps
         from the network itself, without a target network
@@ -109,8 +116,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
         policy: str | type[DQNPolicy],
         env: GymEnv | str,
         *args: Any,
-        loss: str = "huber",
+        loss: str | None = None,
         huber_delta: float = 1.0,
+        double_q: bool = False,
+        munchausen: bool = False,
+        munchausen_kwargs: dict[str, float] | None = None,
         clip_rewards: bool = False,
         target_update_interval: int | None = 10_000,
         eval_epsilon: float = 0.05,
@@ -127,9 +137,14 @@ class CustomDQN(QLearningAlgorithm, DQN):
         del arguments["self"]
         self.check_values({**arguments, "update_period": update_period})
         arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
+        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None:  # noise explores
+            arguments = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0, **arguments}
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
+        self.double_q = double_q
+        self.munchausen = munchausen
+        self.munchausen_kwargs = munchausen_kwargs
         self.clip_rewards = clip_rewards
         self.target_update_interval = target_update_interval
         self.eval_epsilon = eval_epsilon
@@ -147,7 +162,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param settings: arguments of the constructor by name, those that are given; others are not looked at
         :raises ValueError: for one of this class's own that is out of its range
         """
-        make_objective(settings.get("loss", "huber"), settings.get("huber_delta", 1.0))
+        policy_kwargs = settings.get("policy_kwargs") or {}
+        check_policy_kwargs(policy_kwargs)
+        for name in ("double_q", "munchausen", "clip_rewards", "overlap"):
+            check_switch(settings, name)
+        cls._resolve_loss(settings, policy_kwargs.get("distribution"))
         interval = settings.get("target_update_interval")
         if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int | np.integer) or interval < 1):
             raise ValueError(
@@ -157,8 +176,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         if interval is None and "target_update_interval" in settings and settings.get("tau", 1.0) != 1.0:
             raise ValueError(f"tau={settings['tau']} has no effect without a target network (target_update_interval=None)")
         check_number(settings, "eval_epsilon", 0, 1)
-        check_switch(settings, "clip_rewards")
-        check_switch(settings, "overlap")
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
             kwargs = settings.get("replay_buffer_kwargs") or {}
             FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
@@ -207,8 +224,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.replay_buffer = None
 
         self._create_aliases()
-        self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
-        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
+        # what is copied to the target network as it is: of batch normalisation, and of spectral normalisation
+        buffers = ["running_", "._u", "._v"]
+        self.batch_norm_stats = get_parameters_by_name(self.q_net, buffers)
+        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, buffers)
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
@@ -225,8 +244,25 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 stacklevel=2,
             )
 
+    @staticmethod
+    def _resolve_loss(settings: Mapping[str, Any], distribution: str | None) -> Loss:
+        """
+        :param settings: arguments of the constructor by name, those that are given
+        :param distribution: what the network gives
+        :return: the loss
+        """
+        return TDLoss(
+            make_objective(settings.get("loss"), settings.get("huber_delta", 1.0), distribution),
+            make_backup(
+                settings.get("double_q", False),
+                settings.get("munchausen", False),
+                settings.get("munchausen_kwargs"),
+                distribution,
+            ),
+        )
+
     def _make_loss(self) -> Loss:
-        return TDLoss(make_objective(self.loss, self.huber_delta))
+        return self._resolve_loss(vars(self), getattr(self.policy.q_net, "distribution_name", None))
 
     def _make_learner(self) -> None:
         super()._make_learner()
@@ -325,6 +361,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
             self.learner.refresh()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        if isinstance(self.replay_buffer, FrameReplayBuffer):
+            self.replay_buffer.set_progress(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def learn(
@@ -383,8 +421,12 @@ class CustomDQN(QLearningAlgorithm, DQN):
         assert self.replay_buffer is not None
         for gradient_steps, batch_size in self._pending_updates:
             env = self._vec_normalize_env
-            for batch in self._sample_batches(self.replay_buffer, gradient_steps, batch_size, self.gamma, env):
-                self.update_report.add(self.learner.update(batch))
+            for batch, report_priorities in self._sample_batches(
+                self.replay_buffer, gradient_steps, batch_size, self.gamma, env
+            ):
+                update = self.learner.update(batch)
+                self.update_report.add(update.report)
+                report_priorities(update.priorities)
             self._n_updates += gradient_steps
         self._pending_updates.clear()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number, keyword_names
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.learning.learner import Loss, fit_loss
+from sb3_atari_dqn.learning.losses import Loss, fit_loss
 from sb3_atari_dqn.networks.extractors import TutorialCNN
 from sb3_atari_dqn.networks.optimizers import CachedRMSpropTFLike, resolve_optimizer
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
@@ -623,7 +623,7 @@ class SweepDQN(QLearningAlgorithm):
             for iteration in range(1, n_batches + 1):
                 states, q_values = self.replay_memory.sample(self.batch_size, self.large_error_share, self._random_generator)
                 batch = FitBatch(th.as_tensor(states, device=self.device), th.as_tensor(q_values, device=self.device))
-                last_losses.append(float(self.learner.update(batch)[0]))
+                last_losses.append(float(self.learner.update(batch).report[0]))
                 mean_loss = sum(last_losses) / len(last_losses)
                 bar.update()
                 bar.set_postfix(

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 
 from sb3_atari_dqn import CustomDQN
+from sb3_atari_dqn.learning.learner import Update
 from tests.conftest import MakeAtari
 
 CARTPOLE: dict[str, Any] = {
@@ -172,7 +173,7 @@ def test_logs_q_values_and_sb3s_keys(tmp_path: Path) -> None:
     seen: list[th.Tensor] = []
     update = model.learner.update
 
-    def spy(batch: Any) -> th.Tensor:
+    def spy(batch: Any) -> Update:
         with th.no_grad():
             seen.append(model.q_net(batch.observations))
         return update(batch)

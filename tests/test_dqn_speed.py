@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer, NatureCNN
 from sb3_atari_dqn.learning.accelerate import AcceleratedLearner
-from sb3_atari_dqn.learning.learner import Learner
+from sb3_atari_dqn.learning.learner import Learner, Update
 from tests.conftest import MakeAtari
 from tests.networks.test_compute_copy import NormalizingCNN
 from tests.test_dqn import assert_same, weights_and_optimizer
@@ -146,7 +146,7 @@ def test_order_of_events(overlap: bool, expected: list[str]) -> None:
     events.clear()
     update = model.learner.update
 
-    def recorded(batch: Any) -> th.Tensor:
+    def recorded(batch: Any) -> Update:
         events.append("update")
         return update(batch)
 

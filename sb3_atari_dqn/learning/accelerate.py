@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, Loss, report
+from sb3_atari_dqn.learning.learner import Learner, Update, summarize
+from sb3_atari_dqn.learning.losses import ActionValues, Loss
 
 PRECISIONS = ("float32", "bf16", "auto")
 ACCELERATIONS = ("none", "fused", "compile", "cuda-graph", "auto")
@@ -69,10 +70,10 @@ def resolve(precision: str, accelerate: str, device: th.device) -> tuple[str, st
 class NetworkCopy(Protocol):
     """A copy of a network to compute with, such as ``networks.compute_copy.ComputeCopy``."""
 
-    def __call__(self, observations: th.Tensor) -> th.Tensor:
+    def __call__(self, observations: th.Tensor) -> ActionValues:
         """
         :param observations: as the environment gives them, (batch, *observation)
-        :return: Q-values, float32 (batch, n_actions)
+        :return: action values, float32
         """
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -204,9 +205,9 @@ class AcceleratedLearner(Learner):
     def q_values(self, observations: th.Tensor) -> th.Tensor:
         self._online.train(False)
         with th.no_grad():
-            return self._online(observations)
+            return self._online(observations).q_values
 
-    def update(self, batch: Any) -> th.Tensor:
+    def update(self, batch: Any) -> Update:
         if self._learning_rate is not None:  # a tensor, which what is compiled or captured reads anew each time
             for group in self.optimizer.param_groups:
                 if group["lr"] is not self._learning_rate:
@@ -214,14 +215,14 @@ class AcceleratedLearner(Learner):
                     group["lr"] = self._learning_rate
         return self._whole_update(batch)
 
-    def _update(self, batch: Any) -> th.Tensor:
+    def _update(self, batch: Any) -> Update:
         self._target.train(False)
         self._online.train(True)
-        loss, all_q_values = self.loss(self._online, self._target, batch)
-        gradients = th.autograd.grad(loss, [own for own in self._online.parameters() if own.requires_grad])
+        result = self.loss(self._online, self._target, batch)
+        gradients = th.autograd.grad(result.loss, [own for own in self._online.parameters() if own.requires_grad])
         with th.no_grad():
             self._apply(gradients)
-            return report(loss, all_q_values)
+        return summarize(result)
 
     def _apply_gradients(self, gradients: Sequence[th.Tensor]) -> None:
         """
@@ -248,35 +249,35 @@ class GraphedUpdate:
 
     The first updates run as they are, on a stream of their own, while libraries and the optimizer allocate what they need.
 
-    :param update: a batch to a report; every tensor that it reads besides the batch must stay where it is
+    :param update: a batch to what is reported; every tensor that it reads besides the batch must stay where it is
     """
 
     WARM_UP_UPDATES = 3
 
-    def __init__(self, update: Callable[[Any], th.Tensor]) -> None:
+    def __init__(self, update: Callable[[Any], Update]) -> None:
         self._update = update
         self._n_updates = 0
         self._graph: th.cuda.CUDAGraph | None = None
 
-    def __call__(self, batch: Any) -> th.Tensor:
+    def __call__(self, batch: Any) -> Update:
         """
         :param batch: a named tuple of tensors, of the same shapes each time
-        :return: the report, a copy
+        :return: what is reported, a copy
         """
         self._n_updates += 1
         if self._n_updates <= self.WARM_UP_UPDATES:
             stream = th.cuda.Stream()
             stream.wait_stream(th.cuda.current_stream())
             with th.cuda.stream(stream):
-                report = self._update(batch)
+                result = self._update(batch)
             th.cuda.current_stream().wait_stream(stream)
-            return report
+            return result
         if self._graph is None:
             self._batch = type(batch)(*(tensor.clone() for tensor in batch))
             self._graph = th.cuda.CUDAGraph()
             with th.cuda.graph(self._graph):
-                self._report = self._update(self._batch)
+                self._result = self._update(self._batch)
         for tensor, new in zip(self._batch, batch, strict=True):
             tensor.copy_(new, non_blocking=True)
         self._graph.replay()
-        return self._report.clone()
+        return Update(*(tensor.clone() for tensor in self._result))

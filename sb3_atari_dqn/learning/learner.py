@@ -1,17 +1,12 @@
-"""One gradient step, eager and plain to read; and what it reports, which never waits for the device.
+"""One gradient step, eager and plain to read; and what it reports, which never waits for the device."""
 
-Sources: Mnih et al. 2015, Algorithm 1 (``TDLoss``); Hvass Pedersen 2017, TensorFlow tutorial 16 (``fit_loss``).
-"""
-
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.objectives import Objective
-from sb3_atari_dqn.learning.targets import q_learning_targets
+from sb3_atari_dqn.learning.losses import Loss, LossResult, QFunction
 
 #: what one update reports, in the order of ``Learner.update``'s tensor
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
@@ -20,69 +15,57 @@ REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_v
 _WAYS = ("fused", "foreach", "capturable")
 
 
-#: observations to Q-values, float (batch, n_actions)
-QFunction = Callable[[Any], th.Tensor]
-
-#: network that learns, network for the next states, and batch, to the mean loss, to be differentiated, and the Q-values of all
-#: actions, float (batch, n_actions)
-Loss = Callable[[QFunction, QFunction, Any], tuple[th.Tensor, th.Tensor]]
-
-
-class TDLoss:
+class Update(NamedTuple):
     """
-    Loss of temporal differences: what the network gives for the actions taken, against Q-learning's targets.
+    What an update gives back, on the device and not waited for.
 
-    :param objective: Q-values and targets, float (batch, 1), to losses (batch, 1)
+    :param report: what ``REPORTED`` names, float (5,)
+    :param priorities: of the batch's samples, float (B,)
     """
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-
-    def __call__(self, q_net: QFunction, q_net_target: QFunction, batch: Any) -> tuple[th.Tensor, th.Tensor]:
-        """
-        :param q_net: the network that learns
-        :param q_net_target: the network for the next states
-        :param batch: observations, actions (batch, 1), rewards (batch, 1), discounts (batch, 1), next_observations
-        :return: see ``Loss``
-        """
-        with th.no_grad():
-            next_q_values = q_net_target(batch.next_observations)
-            targets = q_learning_targets(batch.rewards, batch.discounts, next_q_values)
-        all_q_values = q_net(batch.observations)
-        q_values = th.gather(all_q_values, dim=1, index=batch.actions)
-        return self.objective(q_values, targets).mean(), all_q_values
+    report: th.Tensor
+    priorities: th.Tensor
 
 
-def fit_loss(q_net: QFunction, q_net_target: QFunction, batch: Any) -> tuple[th.Tensor, th.Tensor]:
+class _QValuesOnly(NamedTuple):
+    q_values: th.Tensor
+
+    @property
+    def outputs(self) -> th.Tensor:
+        return self.q_values.unsqueeze(2)
+
+    @property
+    def positions(self) -> None:
+        return None
+
+
+def q_function(q_net: nn.Module) -> QFunction:
     """
-    Squared error of all actions' Q-values, summed over the actions and averaged over the batch.
-
-    :param q_net: the network that learns
-    :param q_net_target: not used
-    :param batch: observations, and the q_values that they should have, float (batch, n_actions)
-    :return: see ``Loss``
+    :param q_net: a network of ours, with ``action_values``, or any that gives Q-values (B, A)
+    :return: observations to action values
     """
-    all_q_values = q_net(batch.observations)
-    assert all_q_values.shape == batch.q_values.shape, (all_q_values.shape, batch.q_values.shape)
-    return (all_q_values - batch.q_values).square().sum(dim=1).mean(), all_q_values
+    if hasattr(q_net, "action_values"):
+        return q_net.action_values
+    return lambda observations: _QValuesOnly(q_net(observations))
 
 
-def report(loss: th.Tensor, all_q_values: th.Tensor) -> th.Tensor:
+def summarize(result: LossResult) -> Update:
     """
-    :param loss: of an update
-    :param all_q_values: float (batch, n_actions)
-    :return: what ``REPORTED`` names, float (5,)
+    :param result: of an update
+    :return: what is reported of it
     """
     with th.no_grad():
-        q_values_variance, q_values_mean = th.var_mean(all_q_values, correction=0)
-        return th.stack([loss, q_values_mean, all_q_values.min(), all_q_values.max(), q_values_variance])
+        q_values = result.q_values
+        variance, mean = th.var_mean(q_values, correction=0)
+        report = th.stack([result.loss, mean, q_values.min(), q_values.max(), variance])
+    return Update(report.detach(), result.priorities)
 
 
 class Learner:
     """
     Makes a loss smaller, step by step.
 
-    :param q_net: observations to Q-values (batch, n_actions), learnt
+    :param q_net: see ``q_function``, learnt
     :param q_net_target: the same for the next states, copied now and then; may be ``q_net`` itself
     :param optimizer: of ``q_net``'s parameters
     :param loss: what to make smaller
@@ -103,31 +86,30 @@ class Learner:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
 
-    def update(self, batch: Any) -> th.Tensor:
+    def update(self, batch: Any) -> Update:
         """
         One gradient step.
 
         :param batch: what the loss takes
-        :return: what ``REPORTED`` names, float (5,), on the device and not waited for; Q-values are those of all
-            actions before the step
+        :return: what is reported of it; Q-values are those of all actions before the step
         """
         self.q_net.train(True)
-        loss, all_q_values = self.loss(self.q_net, self.q_net_target, batch)
+        result = self.loss(q_function(self.q_net), q_function(self.q_net_target), batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        result.loss.backward()
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.optimizer.step()
-        return report(loss.detach(), all_q_values)
+        return summarize(result)
 
     def q_values(self, observations: Any) -> th.Tensor:
         """
         :param observations: as the environment gives them, (batch, *observation)
-        :return: Q-values to play with, float32 (batch, n_actions)
+        :return: Q-values to explore with, float32 (batch, n_actions)
         """
         self.q_net.train(False)
         with th.no_grad():
-            return self.q_net(observations)
+            return q_function(self.q_net)(observations).q_values
 
     def refresh(self) -> None:
         """Take over parameters of either network that somebody else has changed; nothing to do here."""
@@ -166,11 +148,11 @@ class UpdateReport:
         self._sums = np.zeros(3)  # of losses, means of Q-values, and means of their squares
         self._minimum, self._maximum = np.inf, -np.inf
 
-    def add(self, update: th.Tensor) -> None:
+    def add(self, report: th.Tensor) -> None:
         """
-        :param update: what ``Learner.update`` returned; batches are of one size
+        :param report: of an update; batches are of one size
         """
-        self._updates.append(update)
+        self._updates.append(report)
         if len(self._updates) == self._FETCHED_TOGETHER:
             self._fetch()
 

@@ -12,14 +12,18 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_atari_dqn.networks.extractors import NatureCNN, NipsCNN, TutorialCNN
+from sb3_atari_dqn.networks.extractors import ImpalaCNN, NatureCNN, NipsCNN, TutorialCNN
+from sb3_atari_dqn.networks.heads import ActionValues, streams_of
+from sb3_atari_dqn.networks.q_network import ActionValueNetwork
 
 #: how extractors begin whose first layer is the first of ``cnn``; one of a user's own may do something before
-_STARTS_WITH_CNN = (NatureCNN.forward, NipsCNN.forward, TutorialCNN.forward)
+_STARTS_WITH_CNN = (NatureCNN.forward, NipsCNN.forward, ImpalaCNN.forward, TutorialCNN.forward)
+
+#: buffers of spectral normalisation, which go on with each forward pass that learns
+_SINGULAR_VECTORS = ("._u", "._v")
 
 _USE_THE_SLOW_ONE = 'use precision="float32" and accelerate="none"'
 
@@ -114,37 +118,58 @@ class _Parameter(NamedTuple):
         return _split_patches(self.master.detach(), self.kernel), _split_patches(own, self.kernel)
 
 
+class _InFloat32(nn.Module):
+    """
+    A layer that computes in float32, whatever comes in.
+
+    :param layer: the layer
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.to(th.float32)
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: in any number format
+        :return: what the layer gives, float32
+        """
+        return self.layer(inputs.float())
+
+
 class ComputeCopy(nn.Module):
     """
     A copy of a Q-network in another number format and channels-last memory, given pixels as they are.
 
     Pixels are whole numbers up to 255, which bfloat16 holds exactly: they are not scaled, the weights of the first
-    convolution are. The last layer stays float32: bfloat16 tells a Q-value of 1 from 1.008 and not from 1.004, which is as
+    convolution are. The output layers stay float32: bfloat16 tells a Q-value of 1 from 1.008 and not from 1.004, which is as
     much as often lies between two actions.
 
-    :param q_net: a ``stable_baselines3.dqn.policies.QNetwork``
+    :param q_net: an ``ActionValueNetwork``
     :param dtype: number format to compute in
     :raises ValueError: for a network that is put together in another way, or that keeps running statistics
     """
 
     def __init__(self, q_net: nn.Module, dtype: th.dtype) -> None:
         super().__init__()
-        if not isinstance(q_net, QNetwork) or type(q_net).forward is not QNetwork.forward:
+        if not isinstance(q_net, ActionValueNetwork) or type(q_net).action_values is not ActionValueNetwork.action_values:
             raise ValueError(
-                f"{type(q_net).__name__} cannot be accelerated: it is not Stable-Baselines3's features extractor and fully "
-                f"connected layers; {_USE_THE_SLOW_ONE}"
+                f"{type(q_net).__name__} cannot be accelerated: it is not a features extractor with this package's layers behind "
+                f"it; {_USE_THE_SLOW_ONE}"
             )
         space: spaces.Space[Any] = q_net.observation_space
         if not isinstance(space, spaces.Box):
             raise ValueError(f"Observations in {space} cannot be accelerated: they are not one array; {_USE_THE_SLOW_ONE}")
-        if any(True for _ in q_net.buffers()):
-            raise ValueError(
-                f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics "
-                f"({next(q_net.named_buffers())[0]}); {_USE_THE_SLOW_ONE}"
-            )
+        for name, _ in q_net.named_buffers():
+            if not name.endswith(_SINGULAR_VECTORS):
+                raise ValueError(
+                    f"{type(q_net).__name__} cannot be accelerated: it keeps running statistics ({name}); {_USE_THE_SLOW_ONE}"
+                )
         self.dtype = dtype
         self.features_extractor = copy.deepcopy(q_net.features_extractor)
         self.q_net = copy.deepcopy(q_net.q_net)
+        self.distribution = copy.deepcopy(q_net.distribution)
+        self.n_actions = q_net.n_actions
         scale = 1 / 255 if q_net.normalize_images and is_image_space(space) else 1.0
 
         self._input_scale = scale
@@ -159,26 +184,30 @@ class ComputeCopy(nn.Module):
                 first = PatchConv2d(layers[0]) if self._takes_patches else layers[0]
                 layers[0] = first
         self.to(dtype=dtype, memory_format=th.channels_last)  # type: ignore[call-overload]
-        self.q_net[-1].to(th.float32)
+        for stream in streams_of(self.q_net):
+            stream[-1] = _InFloat32(stream[-1])
 
-        masters = dict(q_net.named_parameters())
         self._parameters_of_both: list[_Parameter] = []
-        for name, own in self.named_parameters():
-            own.requires_grad_(masters[name].requires_grad)
-            is_shared = own.dim() < 4 and own.dtype == masters[name].dtype  # it lies as it should
-            if is_shared:
-                own.data = masters[name].data
-            parameter = _Parameter(masters[name], own, is_shared=is_shared)
-            if first is not None and own is first.weight:
-                kernel = first.kernel if isinstance(first, PatchConv2d) else None
-                parameter = parameter._replace(scale=scale, kernel=kernel)
-            self._parameters_of_both.append(parameter)
+        for part in ("features_extractor", "q_net", "distribution"):
+            masters: list[nn.Parameter] = list(getattr(q_net, part).parameters())
+            for master, own in zip(masters, getattr(self, part).parameters(), strict=True):
+                own.requires_grad_(master.requires_grad)
+                is_shared = own.dim() < 4 and own.dtype == master.dtype  # it lies as it should
+                if is_shared:
+                    own.data = master.data
+                parameter = _Parameter(master, own, is_shared=is_shared)
+                if first is not None and own is first.weight:
+                    kernel = first.kernel if isinstance(first, PatchConv2d) else None
+                    parameter = parameter._replace(scale=scale, kernel=kernel)
+                self._parameters_of_both.append(parameter)
+        self._singular_vectors = list(self.buffers())
+        self._singular_vectors_of_master = list(q_net.buffers())
         self.refresh()
 
-    def forward(self, observations: th.Tensor) -> th.Tensor:
+    def forward(self, observations: th.Tensor) -> ActionValues:
         """
         :param observations: as the environment gives them, (batch, *observation)
-        :return: Q-values, float32 (batch, n_actions)
+        :return: action values, float32, with noise and random quantiles as ``ActionValueNetwork.action_values``
         """
         if self._takes_patches:
             inputs = pixels_to_patches(observations).to(self.dtype)
@@ -188,15 +217,13 @@ class ComputeCopy(nn.Module):
             inputs = observations.to(self.dtype)
         if self._input_scale != 1.0:
             inputs = inputs * self._input_scale
-        *hidden_layers, q_values = self.q_net
-        features = self.features_extractor(inputs)
-        for layer in hidden_layers:
-            features = layer(features)
-        return q_values(features.float())
+        return self.distribution(self.features_extractor(inputs), self.q_net, self.n_actions)
 
     @th.no_grad()
     def refresh(self) -> None:
         """Copy the parameters of the policy."""
+        if self._singular_vectors:
+            th._foreach_copy_(self._singular_vectors, self._singular_vectors_of_master)
         views = [parameter.views(parameter.own.detach()) for parameter in self._parameters_of_both if not parameter.is_shared]
         if views:
             th._foreach_copy_([own for _, own in views], [master for master, _ in views])
@@ -207,9 +234,11 @@ class ComputeCopy(nn.Module):
     @th.no_grad()
     def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
         """
+        Hand over what an update has found out: gradients, and the singular vectors of spectral normalisation.
+
         :param gradients: of those of the copy's parameters that are learnt, in their order; the policy's are set to them
         """
-        targets, sources = [], []
+        targets, sources = list(self._singular_vectors_of_master), list(self._singular_vectors)
         learnt = [parameter for parameter in self._parameters_of_both if parameter.own.requires_grad]
         for parameter, gradient in zip(learnt, gradients, strict=True):
             master = parameter.master

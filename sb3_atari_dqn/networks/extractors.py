@@ -5,7 +5,8 @@ Images arrive channels-first, as float: divided by 255 unless the policy has ``n
 
 Sources: Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 4.1 (``NipsCNN``);
 Mnih et al. 2015 (``NatureCNN``, which is Stable-Baselines3's); Hvass Pedersen 2017, TensorFlow tutorial 16
-(``TutorialCNN``).
+(``TutorialCNN``); Espeholt et al. 2018, "IMPALA", https://arxiv.org/abs/1802.01561, and Clark et al. 2024, "Beyond The Rainbow",
+https://arxiv.org/abs/2411.03820 (``ImpalaCNN``).
 """
 
 import importlib
@@ -14,10 +15,12 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
+from torch.nn.utils import parametrizations
 
-__all__ = ["EXTRACTORS", "NatureCNN", "NipsCNN", "TutorialCNN", "check_image_size", "resolve_extractor"]
+__all__ = ["EXTRACTORS", "ImpalaCNN", "NatureCNN", "NipsCNN", "TutorialCNN", "check_image_size", "resolve_extractor"]
 
 
 def _flat_size(layers: nn.Module, observation_space: spaces.Space) -> int:
@@ -27,20 +30,53 @@ def _flat_size(layers: nn.Module, observation_space: spaces.Space) -> int:
         return layers(th.zeros(1, *observation_space.shape)).numel()
 
 
+def _fully_connected(n_in: int, features_dim: int | None) -> tuple[nn.Module, int]:
+    """
+    :param n_in: numbers that the convolutions give
+    :param features_dim: units, or ``None`` for no layer
+    :return: the last layer, and how many features it gives
+    """
+    if features_dim is None:
+        return nn.Identity(), n_in
+    return nn.Sequential(nn.Linear(n_in, features_dim), nn.ReLU()), features_dim
+
+
+class NatureCNN(SB3NatureCNN):
+    """
+    The network of the 2015 paper, Stable-Baselines3's: 32 filters 8x8 stride 4, 64 filters 4x4 stride 2, 64 filters 3x3, 512
+    units, ReLU.
+
+    :param observation_space: images, channels-first (channels, height, width), at least 36x36
+    :param features_dim: units of the fully connected layer; ``None`` for the convolutions alone, behind which ``net_arch`` of
+        the policy has the fully connected layers: two streams of them for a dueling network, noisy ones
+    :param normalized_image: see ``stable_baselines3.common.torch_layers.NatureCNN``
+    """
+
+    minimum_size = 36
+
+    def __init__(
+        self, observation_space: spaces.Space, features_dim: int | None = 512, normalized_image: bool = False
+    ) -> None:
+        check_image_size(type(self), observation_space)
+        super().__init__(observation_space, 512 if features_dim is None else features_dim, normalized_image)  # type: ignore[arg-type]  # checked
+        if features_dim is None:
+            self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), None)  # type: ignore[assignment]  # any module does
+
+
 class NipsCNN(BaseFeaturesExtractor):
     """
     The network of the 2013 paper: 16 filters 8x8 stride 4, 32 filters 4x4 stride 2, 256 units, ReLU.
 
     :param observation_space: images, channels-first (channels, height, width), at least 20x20
-    :param features_dim: units of the fully connected layer
+    :param features_dim: units of the fully connected layer; ``None`` for the convolutions alone, see ``NatureCNN``
     :raises ValueError: for observations that are not such images
     """
 
     minimum_size = 20
 
-    def __init__(self, observation_space: spaces.Space, features_dim: int = 256) -> None:
+    def __init__(self, observation_space: spaces.Space, features_dim: int | None = 256) -> None:
         check_image_size(type(self), observation_space)
-        super().__init__(observation_space, features_dim)
+        super().__init__(observation_space, 256 if features_dim is None else features_dim)
         assert observation_space.shape is not None
         self.cnn = nn.Sequential(
             nn.Conv2d(observation_space.shape[0], 16, kernel_size=8, stride=4),
@@ -49,7 +85,80 @@ class NipsCNN(BaseFeaturesExtractor):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.linear = nn.Sequential(nn.Linear(_flat_size(self.cnn, observation_space), features_dim), nn.ReLU())
+        self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), features_dim)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: float (batch, channels, height, width)
+        :return: features, float (batch, features_dim)
+        """
+        return self.linear(self.cnn(observations))
+
+
+class _Residual(nn.Module):
+    """
+    ``x + conv(relu(conv(relu(x))))``.
+
+    :param channels: of input and output
+    :param spectral_norm: whether the convolutions' largest singular value is kept at one
+    """
+
+    def __init__(self, channels: int, spectral_norm: bool) -> None:
+        super().__init__()
+        convs = [nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2)]
+        if spectral_norm:
+            convs = [parametrizations.spectral_norm(conv) for conv in convs]
+        self.layers = nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])
+
+    def forward(self, images: th.Tensor) -> th.Tensor:
+        """
+        :param images: float (batch, channels, height, width)
+        :return: same shape
+        """
+        return images + self.layers(images)
+
+
+class ImpalaCNN(BaseFeaturesExtractor):
+    """
+    The large network of IMPALA: three times a 3x3 convolution (16, 32 and 32 filters), a maximum over 3x3 with stride 2 and two
+    residual blocks of two 3x3 convolutions; 256 units, ReLU.
+
+    :param observation_space: images, channels-first (channels, height, width), at least 8x8
+    :param features_dim: units of the fully connected layer; ``None`` for the convolutions alone, see ``NatureCNN``
+    :param width: all numbers of filters are multiplied by this (Beyond The Rainbow: 2)
+    :param spectral_norm: spectral normalisation of the residual blocks' convolutions (Miyato et al. 2018,
+        https://arxiv.org/abs/1802.05957; Beyond The Rainbow: yes)
+    :param pool_size: the convolutions' images are reduced to this size by an adaptive maximum (Beyond The Rainbow: 6); ``None``
+        to leave them as they are
+    :raises ValueError: for observations that are not such images, or a value that is not allowed
+    """
+
+    minimum_size = 8
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int | None = 256,
+        width: int = 1,
+        spectral_norm: bool = False,
+        pool_size: int | None = None,
+    ) -> None:
+        check_image_size(type(self), observation_space)
+        for name, value in (("width", width), ("pool_size", pool_size)):
+            if (name, value) != ("pool_size", None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+        super().__init__(observation_space, 256 if features_dim is None else features_dim)
+        assert observation_space.shape is not None
+        layers: list[nn.Module] = []
+        channels = observation_space.shape[0]
+        for filters in (16 * width, 32 * width, 32 * width):
+            layers += [nn.Conv2d(channels, filters, kernel_size=3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
+            layers += [_Residual(filters, spectral_norm) for _ in range(2)]
+            channels = filters
+        if pool_size is not None:
+            layers.append(nn.AdaptiveMaxPool2d(pool_size))
+        self.cnn = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+        self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), features_dim)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -127,6 +236,7 @@ class TutorialCNN(BaseFeaturesExtractor):
 EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "NipsCNN": NipsCNN,
     "NatureCNN": NatureCNN,
+    "ImpalaCNN": ImpalaCNN,
     "TutorialCNN": TutorialCNN,
     "FlattenExtractor": FlattenExtractor,
     "CombinedExtractor": CombinedExtractor,
@@ -163,7 +273,7 @@ def check_image_size(extractor: type[Any], observation_space: spaces.Space) -> N
     :raises ValueError: if ``extractor`` is a convolutional network that cannot take observations of this shape
     """
     # Stable-Baselines3's NatureCNN fails on smaller images deep inside PyTorch
-    minimum_size = 36 if issubclass(extractor, NatureCNN) else getattr(extractor, "minimum_size", None)
+    minimum_size = 36 if issubclass(extractor, SB3NatureCNN) else getattr(extractor, "minimum_size", None)
     if minimum_size is None:
         return
     shape = observation_space.shape

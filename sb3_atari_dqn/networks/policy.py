@@ -1,17 +1,36 @@
 """Policies of both algorithms: Stable-Baselines3's, with features extractors by name and no layers nobody asked for."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_atari_dqn.networks.extractors import TutorialCNN, check_image_size, resolve_extractor
+from sb3_atari_dqn.networks.extractors import NatureCNN, TutorialCNN, check_image_size, resolve_extractor
+from sb3_atari_dqn.networks.heads import make_distribution, streams_of
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
+from sb3_atari_dqn.networks.q_network import ActionValueNetwork
+
+
+def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
+    """
+    :param policy_kwargs: arguments of a policy by name, those that are given
+    :raises ValueError: for a choice of last layers that is not allowed
+    :raises TypeError: for one of ``distribution_kwargs`` that the distribution does not have
+    """
+    for name in ("ortho_init", "dueling"):
+        if not isinstance(policy_kwargs.get(name, False), bool):
+            raise ValueError(f"{name}={policy_kwargs[name]!r} must be True or False")
+    sigma = policy_kwargs.get("noisy_sigma")
+    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real) or not 0 <= sigma < math.inf):
+        raise ValueError(f"noisy_sigma={sigma!r} must be a finite number of at least 0, or None for layers without noise")
+    make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
 
 
 class MlpPolicy(DQNPolicy):
@@ -30,7 +49,16 @@ class MlpPolicy(DQNPolicy):
         which are 0.4 times as large: with these, Adam's first steps, which all go one way, can switch off most units for
         good.
     :param optimizer_class: a class, or a name as ``sb3_atari_dqn.networks.optimizers.resolve_optimizer`` takes it
-    :raises ValueError: for an unknown name, or observations that the extractor cannot take
+    :param dueling: the state's value and the actions' advantages have hidden layers of ``net_arch`` and outputs of their own
+        (Wang et al. 2016, https://arxiv.org/abs/1511.06581)
+    :param noisy_sigma: the fully connected layers behind the features extractor are noisy, with this sigma_0 (Fortunato et
+        al. 2018, https://arxiv.org/abs/1706.10295: 0.5); ``None`` for layers without noise
+    :param distribution: what is learnt of returns: ``None`` for their expectation, ``"categorical"`` (C51), ``"quantile"``
+        (QR-DQN) or ``"implicit-quantile"`` (IQN)
+    :param distribution_kwargs: its arguments: ``n_atoms``, ``v_min``, ``v_max`` of
+        ``sb3_atari_dqn.networks.heads.Categorical``; ``n_quantiles`` of ``Quantile``; ``n_quantiles``, ``n_play_quantiles``,
+        ``n_cosines`` of ``ImplicitQuantile``
+    :raises ValueError: for an unknown name, a value that is not allowed, or observations that the extractor cannot take
     """
 
     default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -44,11 +72,20 @@ class MlpPolicy(DQNPolicy):
         features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
         ortho_init: bool = False,
         optimizer_class: str | type[th.optim.Optimizer] = th.optim.Adam,
+        dueling: bool = False,
+        noisy_sigma: float | None = None,
+        distribution: str | None = None,
+        distribution_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(ortho_init, bool):
-            raise ValueError(f"ortho_init={ortho_init!r} must be True or False")
         self.ortho_init = ortho_init
+        self.head_kwargs = {
+            "dueling": dueling,
+            "noisy_sigma": noisy_sigma,
+            "distribution": distribution,
+            "distribution_kwargs": distribution_kwargs,
+        }
+        check_policy_kwargs({"ortho_init": ortho_init, **self.head_kwargs})
         if features_extractor_class is None:
             features_extractor_class = self.default_extractor
         extractor = resolve_extractor(features_extractor_class)
@@ -65,20 +102,22 @@ class MlpPolicy(DQNPolicy):
             **kwargs,
         )
 
-    def make_q_net(self) -> QNetwork:
+    def make_q_net(self) -> ActionValueNetwork:
         """
         :return: features extractor and Q-values; behind TutorialCNN, these are initialised as it is
         """
-        q_net = super().make_q_net()
+        net_args = self._update_features_extractor(self.net_args, features_extractor=None)
+        q_net = ActionValueNetwork(**net_args, **self.head_kwargs).to(self.device)
         if self.ortho_init:
             q_net.apply(partial(self.init_weights, gain=math.sqrt(2)))
-            self.init_weights(q_net.q_net[-1], gain=1)
+            for stream in streams_of(q_net.q_net):
+                self.init_weights(stream[-1], gain=1)
         elif isinstance(q_net.features_extractor, TutorialCNN):
             q_net.q_net.apply(TutorialCNN.init_weights)
         return q_net
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "ortho_init": self.ortho_init}
+        return {**super()._get_constructor_parameters(), "ortho_init": self.ortho_init, **self.head_kwargs}
 
 
 class CnnPolicy(MlpPolicy):

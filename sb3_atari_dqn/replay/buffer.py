@@ -4,8 +4,9 @@ A buffer keeps raw rewards; they are clipped when they are read, before n steps 
 and n-step returns become one number here, ``discounts = gamma**k * (1 - terminal)``: nothing above handles flags.
 """
 
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
 from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, available_memory, bytes_of_frame, make_frames
 from sb3_atari_dqn.replay.n_step import fold
+from sb3_atari_dqn.replay.samplers import Draw, make_sampler
 
 #: bytes of a transition besides its frames: their ids, action, reward, end and time-out
 _BYTES_BESIDE_FRAMES = 52
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     :param rewards: what was earned on the way to the next state, clipped and folded as asked for, float (batch, 1)
     :param discounts: weight of the next state's value, float (batch, 1)
     :param next_observations: states one step (or n) later, (batch, *observation)
+    :param weights: of the transitions in the loss, float (batch, 1); 1 where all are drawn with equal probability
     """
 
     observations: th.Tensor | TensorDict
@@ -43,30 +46,57 @@ class Batch(NamedTuple):
     rewards: th.Tensor
     discounts: th.Tensor
     next_observations: th.Tensor | TensorDict
+    weights: th.Tensor
 
 
-def sample_batch(replay_buffer: ReplayBuffer, batch_size: int, gamma: float, env: VecNormalize | None = None) -> Batch:
+class Drawn(NamedTuple):
     """
-    :param replay_buffer: where transitions are drawn from, uniformly
+    A batch, and where it came from.
+
+    :param batch: to learn from
+    :param report_priorities: takes what was to be learnt from each transition, float (batch,), on the learner's device
+    """
+
+    batch: Batch
+    report_priorities: Callable[[th.Tensor], None]
+
+
+def _forget_priorities(priorities: th.Tensor) -> None:
+    """What buffers do that draw all transitions with equal probability."""
+
+
+def sample_batch(replay_buffer: ReplayBuffer, batch_size: int, gamma: float, env: VecNormalize | None = None) -> Drawn:
+    """
+    :param replay_buffer: where transitions are drawn from
     :param batch_size: how many
     :param gamma: discount factor of one step; n-step buffers bring their own discounts
     :param env: normalises observations and rewards, if given
     :return: a batch
     """
-    samples = replay_buffer.sample(batch_size, env=env)
+    report_priorities = _forget_priorities
+    if isinstance(replay_buffer, FrameReplayBuffer):
+        draw = replay_buffer.draw(batch_size)
+        samples = replay_buffer.read(draw, env)
+        weights = th.as_tensor(draw.weights, device=replay_buffer.device).unsqueeze(1)
+        report_priorities = functools.partial(replay_buffer.report_priorities, draw)
+    else:
+        samples = replay_buffer.sample(batch_size, env=env)
+        weights = th.ones_like(samples.rewards)
     discounts = gamma if samples.discounts is None else samples.discounts
-    return Batch(
+    batch = Batch(
         samples.observations,
         samples.actions.long(),
         samples.rewards,
         (1 - samples.dones) * discounts,
         samples.next_observations,
+        weights,
     )
+    return Drawn(batch, report_priorities)
 
 
 def sample_one_by_one(
     replay_buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, env: VecNormalize | None = None
-) -> Iterator[Batch]:
+) -> Iterator[Drawn]:
     """
     Batches drawn when they are asked for, as Stable-Baselines3 draws them.
 
@@ -83,7 +113,7 @@ def sample_one_by_one(
 
 def sample_together(
     replay_buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, env: VecNormalize | None = None
-) -> Iterator[Batch]:
+) -> Iterator[Drawn]:
     """
     The same, some of them in one go, which costs less for each.
 
@@ -95,12 +125,17 @@ def sample_together(
     :return: the batches
     """
     for first in range(0, n_batches, _DRAWN_TOGETHER):
-        together = sample_batch(replay_buffer, min(_DRAWN_TOGETHER, n_batches - first) * batch_size, gamma, env)
+        n_together = min(_DRAWN_TOGETHER, n_batches - first)
+        together, report_priorities = sample_batch(replay_buffer, n_together * batch_size, gamma, env)
         parts = []
         for tensor in together:
             assert isinstance(tensor, th.Tensor)
             parts.append(tensor.split(batch_size))
-        yield from (Batch(*tensors) for tensors in zip(*parts, strict=True))
+        reported: list[th.Tensor] = []
+        for tensors in zip(*parts, strict=True):
+            yield Drawn(Batch(*tensors), reported.append)
+        if len(reported) == n_together:
+            report_priorities(th.cat(reported))
 
 
 def sign_rewards(rewards: np.ndarray, env: VecNormalize | None = None) -> np.ndarray:
@@ -157,6 +192,10 @@ class FrameReplayBuffer(ReplayBuffer):
     :param compression: ``"lz4"`` (a million transitions in 0.2 to 0.5 GB), ``"zstd"`` (smaller and slower) or ``None``
     :param n_steps: rewards to add up before bootstrapping, at least 1
     :param gamma: discount factor of one step, for ``n_steps`` above 1
+    :param priority_exponent: how much more often transitions are drawn from which more is to be learnt, at least 0 (Schaul et
+        al. 2016, https://arxiv.org/abs/1511.05952: 0.6); ``None`` to draw all with equal probability
+    :param importance_exponent: how far the loss makes up for that, in [0, 1]: the value at the beginning, which goes linearly
+        to 1 until the end of training; 0.4 if ``None``
     :raises ValueError: for observations that it cannot serve, or a value that is not allowed
     """
 
@@ -173,9 +212,19 @@ class FrameReplayBuffer(ReplayBuffer):
         compression: str | None = "lz4",
         n_steps: int = 1,
         gamma: float = 0.99,
+        priority_exponent: float | None = None,
+        importance_exponent: float | None = None,
     ) -> None:
         self.check_values(
-            observation_space, n_stack, compression, n_steps, gamma, handle_timeout_termination, optimize_memory_usage
+            observation_space,
+            n_stack,
+            compression,
+            n_steps,
+            gamma,
+            handle_timeout_termination,
+            optimize_memory_usage,
+            priority_exponent,
+            importance_exponent,
         )
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
@@ -185,6 +234,8 @@ class FrameReplayBuffer(ReplayBuffer):
         self.compression = compression
         self.n_steps = n_steps
         self.gamma = gamma
+        self.priority_exponent = priority_exponent
+        self.importance_exponent = importance_exponent
 
         self._n_pixels = int(np.prod(self.obs_shape)) // n_stack
         self._warn_if_too_large()
@@ -199,6 +250,8 @@ class FrameReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forget all transitions."""
         super().reset()
+        self.sampler = make_sampler(self.buffer_size, self.n_envs, self.priority_exponent, self.importance_exponent)
+        self._reported: list[tuple[Draw, th.Tensor]] = []  # priorities that the sampler does not know yet
         self.frames: Frames
         if self.compression is None and self.device.type != "cpu":
             n_frames = self.buffer_size * self.n_envs
@@ -218,6 +271,8 @@ class FrameReplayBuffer(ReplayBuffer):
         gamma: float = 0.99,
         handle_timeout_termination: bool = True,
         optimize_memory_usage: bool = False,
+        priority_exponent: float | None = None,
+        importance_exponent: float | None = None,
     ) -> None:
         """
         :param observation_space: see above, like the others; not looked at if ``None``
@@ -227,6 +282,8 @@ class FrameReplayBuffer(ReplayBuffer):
         :param gamma: see above
         :param handle_timeout_termination: see above
         :param optimize_memory_usage: see above
+        :param priority_exponent: see above
+        :param importance_exponent: see above
         :raises ValueError: for observations that cannot be served, or a value that is not allowed
         """
         if compression not in COMPRESSIONS:
@@ -238,6 +295,7 @@ class FrameReplayBuffer(ReplayBuffer):
             raise ValueError(f"gamma={gamma!r} must be a number in [0, 1]")
         if not isinstance(handle_timeout_termination, bool):
             raise ValueError(f"handle_timeout_termination={handle_timeout_termination!r} must be True or False")
+        make_sampler(1, 1, priority_exponent, importance_exponent)
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")
         if observation_space is None:
@@ -285,6 +343,7 @@ class FrameReplayBuffer(ReplayBuffer):
         :param done: whether an episode ended with the step (n_envs,)
         :param infos: of each environment
         """
+        self._hand_on_priorities()
         stacks = np.ascontiguousarray(obs).reshape(self._last_stacks.shape)
         next_stacks = np.ascontiguousarray(next_obs).reshape(self._last_stacks.shape)
         forgotten = self._frame_ids[self.pos].tolist() if self.full else []
@@ -311,6 +370,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self.dones[self.pos] = done
         if self.handle_timeout_termination:
             self.timeouts[self.pos] = [info.get("TimeLimit.truncated", False) for info in infos]
+        self.sampler.add(self.pos)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
@@ -352,8 +412,52 @@ class FrameReplayBuffer(ReplayBuffer):
                 ids += self.frames.add(frame[None], [env_index])
         return ids
 
+    def set_progress(self, progress_remaining: float) -> None:
+        """
+        :param progress_remaining: share of the training that is left, from 1 to 0
+        """
+        self.sampler.set_progress(progress_remaining)
+
+    def draw(self, batch_size: int) -> Draw:
+        """
+        :param batch_size: how many transitions
+        :return: which ones
+        """
+        self._hand_on_priorities()
+        return self.sampler.draw(batch_size, self.size())
+
+    def report_priorities(self, draw: Draw, priorities: th.Tensor) -> None:
+        """
+        :param draw: transitions that were learnt from
+        :param priorities: how much was to be learnt from each, float (n,), at least 0; waited for when they are needed
+        """
+        if self.priority_exponent is not None:
+            self._reported.append((draw, priorities))
+
+    def _hand_on_priorities(self) -> None:
+        for draw, priorities in self._reported:
+            self.sampler.set_priorities(draw, priorities.cpu().numpy())
+        self._reported.clear()
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """
+        :param batch_size: how many transitions
+        :param env: normalises observations and rewards, if given
+        :return: the transitions
+        """
+        return self.read(self.draw(batch_size), env)
+
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         env_indices = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        return self.read(Draw(batch_inds, env_indices, np.ones(len(batch_inds), dtype=np.float32)), env)
+
+    def read(self, draw: Draw, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """
+        :param draw: which transitions
+        :param env: normalises observations and rewards, if given
+        :return: the transitions
+        """
+        batch_inds, env_indices = draw.positions, draw.env_indices
         actions = self.actions[batch_inds, env_indices]
         last = batch_inds
         discounts = None

@@ -8,7 +8,8 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, TDLoss, UpdateReport, fit_loss
+from sb3_atari_dqn.learning.learner import Learner, UpdateReport
+from sb3_atari_dqn.learning.losses import TDLoss, fit_loss
 from sb3_atari_dqn.learning.objectives import make_objective
 
 
@@ -25,6 +26,7 @@ BATCH = SimpleNamespace(
     rewards=th.tensor([[1.0], [-1.0]]),
     discounts=th.tensor([[0.5], [0.0]]),
     next_observations=th.tensor([[2.0], [1.0]]),
+    weights=th.ones(2, 1),
 )
 
 
@@ -45,13 +47,27 @@ def test_update(loss: str, max_grad_norm: float, weights: list[float]) -> None:
     learner = Learner(
         q_net, q_net_target, th.optim.SGD(q_net.parameters(), lr=0.1), TDLoss(make_objective(loss, 1.0)), max_grad_norm
     )
-    reported = learner.update(BATCH)
+    reported, priorities = learner.update(BATCH)
     assert q_net.weight[:, 0].tolist() == pytest.approx(weights, rel=1e-5)
     assert q_net_target.weight[:, 0].tolist() == [3.0, 1.0]
     # all Q-values: 1, 2 and 2, 4
     mean_loss = {"mse": (9 + 25) / 2, "huber": (2.5 + 4.5) / 2}[loss]
     assert reported.tolist() == pytest.approx([mean_loss, 2.25, 1.0, 4.0, 1.1875])
+    assert priorities.tolist() == pytest.approx([3.0, 5.0])
     assert not reported.requires_grad
+    assert not priorities.requires_grad
+
+
+def test_weights_count_in_the_mean() -> None:
+    """The first case above, with weights 0.5 and 0.1: gradients 0.5 * -3 and 0.1 * 10, loss (0.5 * 9 + 0.1 * 25) / 2."""
+    q_net = linear([1.0, 2.0])
+    loss = TDLoss(make_objective("mse", 1.0))
+    learner = Learner(q_net, linear([3.0, 1.0]), th.optim.SGD(q_net.parameters(), lr=0.1), loss, None)
+    batch = SimpleNamespace(**{**vars(BATCH), "weights": th.tensor([[0.5], [0.1]])})
+    reported, priorities = learner.update(batch)
+    assert q_net.weight[:, 0].tolist() == pytest.approx([1.15, 1.9], rel=1e-5)
+    assert reported[0].item() == pytest.approx(3.5)
+    assert priorities.tolist() == pytest.approx([3.0, 5.0])
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 1.0])
@@ -62,7 +78,7 @@ def test_fit_of_all_q_values_by_hand(max_grad_norm: float | None) -> None:
         q_net.weight.copy_(th.tensor([[2.0], [-1.0]]))
     batch = SimpleNamespace(observations=th.tensor([[1.0], [2.0]]), q_values=th.tensor([[1.0, 1.0], [1.0, -2.0]]))
     learner = Learner(q_net, q_net, th.optim.SGD(q_net.parameters(), lr=0.1), fit_loss, max_grad_norm)
-    loss = learner.update(batch)[0]
+    loss = learner.update(batch).report[0]
     assert loss.item() == 7.0
     gradient = np.array([1 * 1 + 3 * 2, -2.0 * 1])  # of norm 7.28
     if max_grad_norm is not None:
@@ -94,7 +110,7 @@ def test_update_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patch:
         for name in ("item", "cpu", "numpy", "tolist", "__float__", "__int__", "__bool__", "__array__"):
             patch.setattr(th.Tensor, name, wait)
-        report.add(learner.update(BATCH))
+        report.add(learner.update(BATCH).report)
         with pytest.raises(AssertionError, match="waits"):
             report.read()
     assert report.read()["loss"] > 0

@@ -7,16 +7,17 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
-from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_atari_dqn.networks.compute_copy import PATCH, ComputeCopy, PatchConv2d, pixels_to_patches
+from sb3_atari_dqn.networks.heads import ActionValues
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_atari_dqn.networks.q_network import ActionValueNetwork
 
 TOLERANCE = {th.float32: 1e-5, th.bfloat16: 0.03}  # of the norm
 
 
-def make_q_net(shape: tuple[int, ...] = (4, 84, 84), extractor: str = "NatureCNN", **kwargs: Any) -> QNetwork:
+def make_q_net(shape: tuple[int, ...] = (4, 84, 84), extractor: str = "NatureCNN", **kwargs: Any) -> ActionValueNetwork:
     th.manual_seed(0)
     space = spaces.Box(0, 255, shape, np.uint8)
     kwargs = {"features_extractor_class": extractor, **kwargs}
@@ -55,6 +56,10 @@ def test_patches_against_loops() -> None:
         ((4, 84, 84), {"extractor": "NatureCNN", "normalize_images": False}, True),
         ((2, 105, 80), {"extractor": "TutorialCNN", "normalize_images": False}, False),
         ((4, 84, 84), {"extractor": "NatureCNN", "net_arch": [32]}, True),
+        ((4, 84, 84), {"features_extractor_kwargs": {"features_dim": None}, "net_arch": [32], "dueling": True}, True),
+        ((4, 84, 84), {"distribution": "categorical", "dueling": True}, True),
+        ((4, 84, 84), {"distribution": "quantile"}, True),
+        ((4, 84, 84), {"extractor": "ImpalaCNN"}, False),  # its first convolution has stride 1
     ],
 )
 def test_same_values_and_gradients(
@@ -63,7 +68,7 @@ def test_same_values_and_gradients(
     q_net = make_q_net(shape, **kwargs)
     copy, pixels = ComputeCopy(q_net, dtype), random_pixels(shape)
     assert any(isinstance(module, PatchConv2d) for module in copy.modules()) == takes_patches
-    theirs, ours = q_net(pixels), copy(pixels)
+    theirs, ours = q_net(pixels), copy(pixels).q_values
     assert_close(ours, theirs, TOLERANCE[dtype])
 
     weights = th.linspace(-1, 1, 6)
@@ -75,22 +80,22 @@ def test_same_values_and_gradients(
     for parameter, gradient in zip(q_net.parameters(), of_copy, strict=True):
         assert parameter.grad is not None
         assert gradient is not None
-        assert_close(gradient, parameter.grad, 4 * TOLERANCE[dtype])
+        assert_close(gradient, parameter.grad, 6 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_follows_the_network_when_told(dtype: th.dtype) -> None:
     q_net, pixels = make_q_net(), random_pixels((4, 84, 84))
     copy = ComputeCopy(q_net, dtype)
-    before = copy(pixels)
+    before = copy(pixels).q_values
     with th.no_grad():
         for parameter in q_net.features_extractor.parameters():
             parameter.mul_(1.5)
     if dtype is th.bfloat16:  # in float32, parameters that lie as they should are shared
-        assert th.equal(copy(pixels), before)
+        assert th.equal(copy(pixels).q_values, before)
     copy.refresh()
-    assert not th.allclose(copy(pixels), before, rtol=0.1)
-    assert_close(copy(pixels), q_net(pixels), TOLERANCE[dtype])
+    assert not th.allclose(copy(pixels).q_values, before, rtol=0.1)
+    assert_close(copy(pixels).q_values, q_net(pixels), TOLERANCE[dtype])
 
 
 def test_the_network_itself_stays_as_it_was() -> None:
@@ -109,7 +114,7 @@ def test_vectors_too(dtype: th.dtype) -> None:
     space = spaces.Box(-1, 1, (5,), np.float32)
     q_net = MlpPolicy(space, spaces.Discrete(3), lambda _: 1e-3).q_net
     states = th.rand(7, 5, generator=th.Generator().manual_seed(2)) * 2 - 1
-    assert_close(ComputeCopy(q_net, dtype)(states), q_net(states), TOLERANCE[dtype])
+    assert_close(ComputeCopy(q_net, dtype)(states).q_values, q_net(states), TOLERANCE[dtype])
 
 
 class CustomCNN(NatureCNN):
@@ -122,7 +127,7 @@ class CustomCNN(NatureCNN):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_an_extractor_that_does_something_before_its_convolutions(dtype: th.dtype) -> None:
     q_net, pixels = make_q_net(features_extractor_class=CustomCNN), random_pixels((4, 84, 84))
-    assert_close(ComputeCopy(q_net, dtype)(pixels), q_net(pixels), TOLERANCE[dtype])
+    assert_close(ComputeCopy(q_net, dtype)(pixels).q_values, q_net(pixels), TOLERANCE[dtype])
 
 
 class NormalizingCNN(NatureCNN):
@@ -133,7 +138,7 @@ class NormalizingCNN(NatureCNN):
 
 def test_refuses_running_statistics() -> None:
     q_net = make_q_net(features_extractor_class=NormalizingCNN)
-    with pytest.raises(ValueError, match=r"QNetwork cannot be accelerated: it keeps running statistics \(features_ext"):
+    with pytest.raises(ValueError, match=r"ActionValueNetwork cannot be accelerated: it keeps running statistics \(features_ext"):
         ComputeCopy(q_net, th.float32)
 
 
@@ -145,9 +150,10 @@ def test_refuses_observations_that_are_not_one_array(space: spaces.Space[Any]) -
         ComputeCopy(q_net, th.float32)
 
 
-class AddingQNetwork(QNetwork):
-    def forward(self, obs: Any) -> th.Tensor:
-        return super().forward(obs) + 1
+class AddingQNetwork(ActionValueNetwork):
+    def action_values(self, obs: Any) -> ActionValues:
+        values = super().action_values(obs)
+        return values._replace(q_values=values.q_values + 1)
 
 
 def test_refuses_networks_put_together_in_another_way() -> None:

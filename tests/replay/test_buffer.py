@@ -26,7 +26,7 @@ def index_by_state(batch: Batch) -> dict[float, int]:
 def test_discounts_carry_terminals_and_not_timeouts() -> None:
     buffer = ReplayBuffer(3, VECTOR, ACTION, "cpu")
     fill(buffer, [5.0, -7.0, 0.5], [False, True, False], [False, False, True])
-    batch = sample_batch(buffer, 64, gamma=0.9)
+    batch = sample_batch(buffer, 64, gamma=0.9).batch
     by_state = index_by_state(batch)
     assert len(by_state) == 3
     for state, reward, discount in ((0.0, 5.0, 0.9), (1.0, -7.0, 0.0), (2.0, 0.5, 0.9)):
@@ -41,7 +41,7 @@ def test_clips_each_reward_before_n_steps_are_folded() -> None:
     buffer = NStepReplayBuffer(4, VECTOR, ACTION, "cpu", n_steps=3, gamma=0.5)
     fill(buffer, [10.0, -4.0, 0.0, 8.0], [False, False, False, True], [False] * 4)
     set_reward_clipping(buffer, True)
-    batch = sample_batch(buffer, 64, gamma=0.5)
+    batch = sample_batch(buffer, 64, gamma=0.5).batch
     by_state = index_by_state(batch)
     # 1 - 0.5 + 0; -1 + 0 + 0.25, up to the end
     assert batch.rewards[by_state[0.0]].item() == pytest.approx(0.5)
@@ -50,7 +50,7 @@ def test_clips_each_reward_before_n_steps_are_folded() -> None:
     assert batch.discounts[by_state[1.0]].item() == 0.0
     assert buffer.rewards.ravel().tolist() == [10.0, -4.0, 0.0, 8.0]
     set_reward_clipping(buffer, False)
-    raw = sample_batch(buffer, 64, gamma=0.5)
+    raw = sample_batch(buffer, 64, gamma=0.5).batch
     by_state = index_by_state(raw)
     assert raw.rewards[by_state[0.0]].item() == pytest.approx(8.0)
 
