@@ -1,5 +1,6 @@
 """What all tests share: real games."""
 
+import os
 from collections.abc import Callable
 
 import ale_py
@@ -11,7 +12,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 gym.register_envs(ale_py)
-th.set_num_threads(2)
+if "OMP_NUM_THREADS" not in os.environ:
+    th.set_num_threads(2)  # small networks gain nothing from more
 
 MakeAtari = Callable[..., VecEnv]
 
