@@ -81,8 +81,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
     :param huber_delta: where Huber turns linear, in units of reward, above 0
     :param double_q: the next action is the best of the network that learns, its value is the target network's (van Hasselt et
         al. 2016, https://arxiv.org/abs/1509.06461)
-    :param munchausen: the next action is drawn from a softmax of the Q-values, and its logarithm adds to the rewards (Vieillard
-        et al. 2020, https://arxiv.org/abs/2007.14430)
+    :param munchausen: a softmax of the Q-values takes the place of the best next action, and its logarithm adds to the rewards
+        (Vieillard et al. 2020, https://arxiv.org/abs/2007.14430)
     :param munchausen_kwargs: ``entropy_temperature`` (0.03, above 0), ``alpha`` (0.9, in [0, 1]) and ``clip`` (-1, below 0)
     :param clip_rewards: learn from the sign of each reward; the replay memory, Monitor and evaluations keep the score
     :param target_update_interval: agent steps between copies to the target network, at least 1; ``None`` bootstraps

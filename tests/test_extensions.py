@@ -1,4 +1,4 @@
-"""Every extension and every pair of them on a world of four states: one update, finite, and what it is made of reaches its place."""
+"""Every extension and every pair of them on a world of four states: finite updates, and every keyword in its place."""
 
 import itertools
 from typing import Any
@@ -50,7 +50,9 @@ EXTENSIONS: dict[str, dict[str, dict[str, Any]]] = {
     "prioritized": {"replay": {"priority_exponent": 0.6, "importance_exponent": 0.4}},
     "dueling": {"policy": {"dueling": True}},
     "noisy": {"policy": {"noisy_sigma": 0.5}},
-    "categorical": {"policy": {"distribution": "categorical", "distribution_kwargs": {"n_atoms": 11, "v_min": -3, "v_max": 3}}},
+    "categorical": {
+        "policy": {"distribution": "categorical", "distribution_kwargs": {"n_atoms": 11, "v_min": -3, "v_max": 3}}
+    },
     "quantile": {"policy": {"distribution": "quantile", "distribution_kwargs": {"n_quantiles": 5}}},
     "implicit-quantile": {"policy": {"distribution": "implicit-quantile", "distribution_kwargs": {"n_quantiles": 6}}},
     "bf16": {"algorithm": {"precision": "bf16", "accelerate": "fused"}},
@@ -78,7 +80,14 @@ def make_model(*names: str, **kwargs: Any) -> CustomDQN:
     for name in names:
         for part, arguments in EXTENSIONS[name].items():
             parts[part] |= arguments
-    defaults = {"learning_starts": 16, "train_freq": 4, "target_update_interval": 20, "buffer_size": 200, "batch_size": 16, "seed": 0}
+    defaults = {
+        "learning_starts": 16,
+        "train_freq": 4,
+        "target_update_interval": 20,
+        "buffer_size": 200,
+        "batch_size": 16,
+        "seed": 0,
+    }
     return CustomDQN(
         "MlpPolicy",
         DummyVecEnv([FourStates] * 2),
@@ -158,7 +167,7 @@ def test_noise_explores_in_place_of_epsilon() -> None:
     both = make_model("noisy", exploration_initial_eps=0.3)
     assert (both.exploration_initial_eps, both.exploration_final_eps) == (0.3, 0.0)
     noisy.learn(40)
-    observation = noisy.env.reset()  # type: ignore[union-attr]  # it has one
+    observation = np.stack([observe(state) for state in (1, 2)])
     explored = th.stack([noisy.learner.q_values(noisy.policy.obs_to_tensor(observation)[0]) for _ in range(5)])
     assert len(explored.unique(dim=0)) == 5
     noisy.eval_epsilon = 0.0

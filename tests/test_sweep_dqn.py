@@ -18,6 +18,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_atari_dqn import SweepDQN
+from sb3_atari_dqn.learning.learner import Update
 from sb3_atari_dqn.replay import sweep_memory
 from sb3_atari_dqn.replay.sweep_memory import Sweep
 
@@ -161,7 +162,7 @@ def test_a_fit_ends_when_the_mean_loss_of_the_last_hundred_batches_is_low() -> N
         **{**SMALL, "loss_limit": 0.305, "final_loss_limit": 0.305, "max_epochs": 50, "final_max_epochs": 50},
     )
     losses = iter([1.0] * 200 + [0.0] * 1000)
-    model.learner.update = lambda batch: th.tensor([next(losses)])  # type: ignore[method-assign]
+    model.learner.update = lambda batch: Update(th.tensor([next(losses)]), th.zeros(1))  # type: ignore[method-assign]
     model.learn(400)
     assert model._n_updates == 200 + 70
 
@@ -281,7 +282,7 @@ def test_an_interrupted_fit_is_made_again_without_a_second_sweep(tmp_path: Path)
     model = SweepDQN("CnnPolicy", make_corridor(), **SMALL, run_folder=str(tmp_path))
     update = model.learner.update
 
-    def interrupt(batch: Any) -> th.Tensor:
+    def interrupt(batch: Any) -> Update:
         raise KeyboardInterrupt
 
     model.learner.update = interrupt  # type: ignore[method-assign]

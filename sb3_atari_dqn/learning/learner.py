@@ -44,8 +44,9 @@ def q_function(q_net: nn.Module) -> QFunction:
     :param q_net: a network of ours, with ``action_values``, or any that gives Q-values (B, A)
     :return: observations to action values
     """
-    if hasattr(q_net, "action_values"):
-        return q_net.action_values
+    action_values: QFunction | None = getattr(q_net, "action_values", None)
+    if action_values is not None:
+        return action_values
     return lambda observations: _QValuesOnly(q_net(observations))
 
 

@@ -1,7 +1,8 @@
 """What an update makes smaller: a network's action values, held against what the batch says.
 
 Sources: Mnih et al. 2015, Algorithm 1; van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461 (double Q-learning);
-Vieillard et al. 2020, https://arxiv.org/abs/2007.14430 (Munchausen); Hvass Pedersen 2017, TensorFlow tutorial 16 (``fit_loss``).
+Vieillard et al. 2020, https://arxiv.org/abs/2007.14430 (Munchausen); Hvass Pedersen 2017, TensorFlow tutorial 16
+(``fit_loss``).
 """
 
 import math
@@ -90,8 +91,8 @@ def double_backup(q_net: QFunction, q_net_target: QFunction, batch: Any) -> Outc
 
 class MunchausenBackup:
     """
-    Munchausen: the policy is a softmax of the target network's Q-values; its logarithm for the action taken adds to the reward,
-    and the next state's return is its average, with its entropy.
+    Munchausen: the policy is a softmax of the target network's Q-values; its logarithm for the action taken adds to the
+    reward, and the next state's return is its average, with its entropy.
 
     :param entropy_temperature: of the softmax, the paper's tau, above 0
     :param alpha: weight of what adds to the reward, in [0, 1]

@@ -1,8 +1,8 @@
 """Objectives: from predictions and what came of them to one loss per sample.
 
-Conventions: B is the batch, N the numbers by which the return of one action is described: its Q-value (N = 1), logits of atoms,
-or quantiles. A loss is returned for each sample; whoever calls weighs and averages. Targets are constants: whoever computes
-them cuts the gradient.
+Conventions: B is the batch, N the numbers by which the return of one action is described: its Q-value (N = 1), logits of
+atoms, or quantiles. A loss is returned for each sample; whoever calls weighs and averages. Targets are constants: whoever
+computes them cuts the gradient.
 """
 
 from collections.abc import Callable

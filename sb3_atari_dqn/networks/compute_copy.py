@@ -154,8 +154,8 @@ class ComputeCopy(nn.Module):
         super().__init__()
         if not isinstance(q_net, ActionValueNetwork) or type(q_net).action_values is not ActionValueNetwork.action_values:
             raise ValueError(
-                f"{type(q_net).__name__} cannot be accelerated: it is not a features extractor with this package's layers behind "
-                f"it; {_USE_THE_SLOW_ONE}"
+                f"{type(q_net).__name__} cannot be accelerated: it is not a features extractor with this package's layers "
+                f"behind it; {_USE_THE_SLOW_ONE}"
             )
         space: spaces.Space[Any] = q_net.observation_space
         if not isinstance(space, spaces.Box):

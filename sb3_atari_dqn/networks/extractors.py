@@ -5,8 +5,8 @@ Images arrive channels-first, as float: divided by 255 unless the policy has ``n
 
 Sources: Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 4.1 (``NipsCNN``);
 Mnih et al. 2015 (``NatureCNN``, which is Stable-Baselines3's); Hvass Pedersen 2017, TensorFlow tutorial 16
-(``TutorialCNN``); Espeholt et al. 2018, "IMPALA", https://arxiv.org/abs/1802.01561, and Clark et al. 2024, "Beyond The Rainbow",
-https://arxiv.org/abs/2411.03820 (``ImpalaCNN``).
+(``TutorialCNN``); Espeholt et al. 2018, "IMPALA", https://arxiv.org/abs/1802.01561, and Clark et al. 2024, "Beyond The
+Rainbow", https://arxiv.org/abs/2411.03820 (``ImpalaCNN``).
 """
 
 import importlib
@@ -58,9 +58,10 @@ class NatureCNN(SB3NatureCNN):
         self, observation_space: spaces.Space, features_dim: int | None = 512, normalized_image: bool = False
     ) -> None:
         check_image_size(type(self), observation_space)
-        super().__init__(observation_space, 512 if features_dim is None else features_dim, normalized_image)  # type: ignore[arg-type]  # checked
+        super().__init__(observation_space, 512 if features_dim is None else features_dim, normalized_image)
         if features_dim is None:
-            self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), None)  # type: ignore[assignment]  # any module does
+            linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), None)
+            self.linear = linear  # type: ignore[assignment]  # any module does
 
 
 class NipsCNN(BaseFeaturesExtractor):
@@ -105,7 +106,7 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, spectral_norm: bool) -> None:
         super().__init__()
-        convs = [nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2)]
+        convs: list[nn.Module] = [nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2)]
         if spectral_norm:
             convs = [parametrizations.spectral_norm(conv) for conv in convs]
         self.layers = nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])
@@ -120,16 +121,16 @@ class _Residual(nn.Module):
 
 class ImpalaCNN(BaseFeaturesExtractor):
     """
-    The large network of IMPALA: three times a 3x3 convolution (16, 32 and 32 filters), a maximum over 3x3 with stride 2 and two
-    residual blocks of two 3x3 convolutions; 256 units, ReLU.
+    The large network of IMPALA: three times a 3x3 convolution (16, 32 and 32 filters), a maximum over 3x3 with stride 2 and
+    two residual blocks of two 3x3 convolutions; 256 units, ReLU.
 
     :param observation_space: images, channels-first (channels, height, width), at least 8x8
     :param features_dim: units of the fully connected layer; ``None`` for the convolutions alone, see ``NatureCNN``
     :param width: all numbers of filters are multiplied by this (Beyond The Rainbow: 2)
     :param spectral_norm: spectral normalisation of the residual blocks' convolutions (Miyato et al. 2018,
         https://arxiv.org/abs/1802.05957; Beyond The Rainbow: yes)
-    :param pool_size: the convolutions' images are reduced to this size by an adaptive maximum (Beyond The Rainbow: 6); ``None``
-        to leave them as they are
+    :param pool_size: the convolutions' images are reduced to this size by an adaptive maximum (Beyond The Rainbow: 6);
+        ``None`` to leave them as they are
     :raises ValueError: for observations that are not such images, or a value that is not allowed
     """
 
@@ -144,9 +145,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         pool_size: int | None = None,
     ) -> None:
         check_image_size(type(self), observation_space)
-        for name, value in (("width", width), ("pool_size", pool_size)):
-            if (name, value) != ("pool_size", None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+        self.check_values(features_dim, width, spectral_norm, pool_size)
         super().__init__(observation_space, 256 if features_dim is None else features_dim)
         assert observation_space.shape is not None
         layers: list[nn.Module] = []
@@ -159,6 +158,24 @@ class ImpalaCNN(BaseFeaturesExtractor):
             layers.append(nn.AdaptiveMaxPool2d(pool_size))
         self.cnn = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
         self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), features_dim)
+
+    @staticmethod
+    def check_values(
+        features_dim: int | None = 256, width: int = 1, spectral_norm: bool = False, pool_size: int | None = None
+    ) -> None:
+        """
+        :param features_dim: see above, like the others
+        :param width: see there
+        :param spectral_norm: see there
+        :param pool_size: see there
+        :raises ValueError: for a value that is not allowed
+        """
+        for name, value in (("features_dim", features_dim), ("width", width), ("pool_size", pool_size)):
+            may_be_none = name != "width"
+            if not (may_be_none and value is None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r} must be a whole number, at least 1" + (", or None" if may_be_none else ""))
+        if not isinstance(spectral_norm, bool):
+            raise ValueError(f"spectral_norm={spectral_norm!r} must be True or False")
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -199,8 +216,7 @@ class TutorialCNN(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Space, features_dim: int = 1024, dropout: float = 0.0) -> None:
         check_image_size(type(self), observation_space)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout!r} must be a number in [0, 1)")
+        self.check_values(features_dim, dropout)
         super().__init__(observation_space, features_dim)
         assert observation_space.shape is not None
         channels, height, width = observation_space.shape
@@ -216,6 +232,16 @@ class TutorialCNN(BaseFeaturesExtractor):
             linear += [nn.Linear(n_in, n_out), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         self.linear = nn.Sequential(*linear)
         self.apply(self.init_weights)
+
+    @staticmethod
+    def check_values(features_dim: int = 1024, dropout: float = 0.0) -> None:
+        """
+        :param features_dim: see above
+        :param dropout: see above
+        :raises ValueError: for a share out of its range
+        """
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r} must be a number in [0, 1)")
 
     @staticmethod
     def init_weights(module: nn.Module) -> None:

@@ -210,9 +210,7 @@ class ImplicitQuantile(Distribution):
     :param n_cosines: of the quantile's embedding (eq. 4)
     """
 
-    def __init__(
-        self, n_features: int, n_quantiles: int = 64, n_play_quantiles: int = 32, n_cosines: int = 64
-    ) -> None:
+    def __init__(self, n_features: int, n_quantiles: int = 64, n_play_quantiles: int = 32, n_cosines: int = 64) -> None:
         for name, value in (("n_quantiles", n_quantiles), ("n_play_quantiles", n_play_quantiles), ("n_cosines", n_cosines)):
             _check_count(name, value, 1)
         super().__init__(n_features, n_values=1)

@@ -28,7 +28,7 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
         if not isinstance(policy_kwargs.get(name, False), bool):
             raise ValueError(f"{name}={policy_kwargs[name]!r} must be True or False")
     sigma = policy_kwargs.get("noisy_sigma")
-    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real) or not 0 <= sigma < math.inf):
+    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real) or not 0 <= float(sigma) < math.inf):
         raise ValueError(f"noisy_sigma={sigma!r} must be a finite number of at least 0, or None for layers without noise")
     make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
 
@@ -62,6 +62,8 @@ class MlpPolicy(DQNPolicy):
     """
 
     default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    q_net: ActionValueNetwork
+    q_net_target: ActionValueNetwork
 
     def __init__(
         self,
@@ -79,13 +81,11 @@ class MlpPolicy(DQNPolicy):
         **kwargs: Any,
     ) -> None:
         self.ortho_init = ortho_init
-        self.head_kwargs = {
-            "dueling": dueling,
-            "noisy_sigma": noisy_sigma,
-            "distribution": distribution,
-            "distribution_kwargs": distribution_kwargs,
-        }
-        check_policy_kwargs({"ortho_init": ortho_init, **self.head_kwargs})
+        self.dueling = dueling
+        self.noisy_sigma = noisy_sigma
+        self.distribution = distribution
+        self.distribution_kwargs = distribution_kwargs
+        check_policy_kwargs({"ortho_init": ortho_init, **self._head_kwargs()})
         if features_extractor_class is None:
             features_extractor_class = self.default_extractor
         extractor = resolve_extractor(features_extractor_class)
@@ -102,12 +102,16 @@ class MlpPolicy(DQNPolicy):
             **kwargs,
         )
 
+    def _head_kwargs(self) -> dict[str, Any]:
+        names = ("dueling", "noisy_sigma", "distribution", "distribution_kwargs")
+        return {name: getattr(self, name) for name in names}
+
     def make_q_net(self) -> ActionValueNetwork:
         """
         :return: features extractor and Q-values; behind TutorialCNN, these are initialised as it is
         """
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
-        q_net = ActionValueNetwork(**net_args, **self.head_kwargs).to(self.device)
+        q_net = ActionValueNetwork(**net_args, **self._head_kwargs()).to(self.device)
         if self.ortho_init:
             q_net.apply(partial(self.init_weights, gain=math.sqrt(2)))
             for stream in streams_of(q_net.q_net):
@@ -117,7 +121,7 @@ class MlpPolicy(DQNPolicy):
         return q_net
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "ortho_init": self.ortho_init, **self.head_kwargs}
+        return {**super()._get_constructor_parameters(), "ortho_init": self.ortho_init, **self._head_kwargs()}
 
 
 class CnnPolicy(MlpPolicy):

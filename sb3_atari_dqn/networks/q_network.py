@@ -31,6 +31,8 @@ class ActionValueNetwork(QNetwork):
     :param distribution_kwargs: see there
     """
 
+    q_net: nn.Module  # type: ignore[assignment]  # SB3's is always a sequence of layers
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],

@@ -129,7 +129,8 @@ class PrioritizedSampler:
         return Draw(indices // self.n_envs, indices % self.n_envs, (weights / weights.max()).astype(np.float32))
 
     def set_priorities(self, draw: Draw, priorities: np.ndarray) -> None:
-        assert np.isfinite(priorities).all() and (priorities >= 0).all(), priorities
+        assert np.isfinite(priorities).all(), priorities
+        assert (priorities >= 0).all(), priorities
         numbers = (priorities.astype(np.float64) + LEAST_PRIORITY) ** self.priority_exponent
         self.tree.set(draw.positions * self.n_envs + draw.env_indices, numbers)
         self.highest = max(self.highest, numbers.max())

@@ -205,7 +205,13 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     if policy is not None:  # one of the user's own may take anything
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
-    resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    extractor = resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
+    extractor_kwargs = policy_kwargs.get("features_extractor_kwargs") or {}
+    if "features_extractor_class" in policy_kwargs:
+        given = {"observation_space"}
+        check_names(f"features_extractor_class {extractor.__name__}", extractor_kwargs, keyword_names(extractor) - given)
+    if hasattr(extractor, "check_values"):
+        extractor.check_values(**extractor_kwargs)
     if "optimizer_class" in policy_kwargs:
         optimizer = resolve_optimizer(policy_kwargs["optimizer_class"])
         optimizer_kwargs = policy_kwargs.get("optimizer_kwargs") or {}

@@ -12,12 +12,20 @@ from typing import Any, NamedTuple
 
 import optuna
 
+from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
+
 #: the preset's hyperparameters while a trial runs; sampled values are laid over them
 preset_of_trial: ContextVar[dict[str, Any] | None] = ContextVar("preset_of_trial", default=None)
 
+#: Optuna's choices are never None
+_PLAIN = "none"
+
+#: units behind the convolutions, of the network's paper
+_UNITS = {"NipsCNN": 256, "NatureCNN": 512}
+
 #: networks for Atari's stacked frames that a trial can choose from. TutorialCNN has 38 million parameters and belongs
 #: to the motion tracer: a preset that uses it, or a network of your own, keeps it.
-NETWORKS = ("NipsCNN", "NatureCNN")
+NETWORKS = tuple(_UNITS)
 
 
 def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dict[str, Any]:
@@ -49,6 +57,19 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dic
     if preset.get("target_update_interval", 0) is not None:
         # agent steps; RL Zoo 1,000, Nature 40,000; no target network stays none
         trial.suggest_int("target_update_interval", 100, 40_000, log=True)
+    # what is taken as the next action; Munchausen takes none
+    trial.suggest_categorical("backup", ["greedy", "double", "munchausen"])
+    # Rainbow 3, Beyond The Rainbow 3
+    trial.suggest_categorical("n_steps", [1, 2, 3, 5])
+    trial.suggest_categorical("distribution", [_PLAIN, "categorical", "quantile", "implicit-quantile"])
+    # matters for categorical only; C51 10, with clipped rewards
+    trial.suggest_float("v_max", 5.0, 100.0, log=True)
+    trial.suggest_categorical("dueling", [False, True])
+    # with epsilon beside it, which may become small
+    trial.suggest_categorical("noisy", [False, True])
+    if preset.get("replay_buffer_class") in ("FrameReplayBuffer", FrameReplayBuffer):
+        # 0 draws all with equal probability; Beyond The Rainbow 0.2, Rainbow 0.5, Schaul et al. 0.6
+        trial.suggest_float("priority_exponent", 0.0, 0.8)
     if _network_is_open(preset):
         trial.suggest_categorical("features_extractor_class", NETWORKS)
     return dict(trial.params)
@@ -73,11 +94,34 @@ def convert(params: dict[str, Any]) -> dict[str, Any]:
     hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
     if "train_freq" in hyperparams:
         hyperparams["gradient_steps"] = 1
-    if hyperparams["loss"] == "mse":
+    policy_kwargs: dict[str, Any] = {"dueling": hyperparams.pop("dueling"), "distribution_kwargs": {}}
+    policy_kwargs["noisy_sigma"] = 0.5 if hyperparams.pop("noisy") else None
+
+    distribution, v_max = hyperparams.pop("distribution"), hyperparams.pop("v_max")
+    policy_kwargs["distribution"] = None if distribution == _PLAIN else distribution
+    if distribution == "categorical":
+        policy_kwargs["distribution_kwargs"] = {"v_min": -v_max, "v_max": v_max}
+        hyperparams["loss"] = None
+    elif distribution != _PLAIN:
+        hyperparams["loss"] = "huber"
+    if hyperparams["loss"] != "huber":
         hyperparams["huber_delta"] = 1.0
+
+    backup = hyperparams.pop("backup")
+    # where it does not work, what comes nearest
+    hyperparams["munchausen"] = backup == "munchausen" and distribution != "categorical"
+    hyperparams["double_q"] = backup != "greedy" and not hyperparams["munchausen"]
+    hyperparams["munchausen_kwargs"] = None
+
+    if "priority_exponent" in hyperparams:
+        hyperparams["replay_buffer_kwargs"] = {"priority_exponent": hyperparams.pop("priority_exponent")}
     extractor = hyperparams.pop("features_extractor_class", None)
     if extractor is not None:
-        hyperparams["policy_kwargs"] = {"features_extractor_class": extractor}
+        # units behind the convolutions are the head's, which may have two streams of them
+        policy_kwargs["features_extractor_class"] = extractor
+        policy_kwargs["features_extractor_kwargs"] = {"features_dim": None}
+        policy_kwargs["net_arch"] = [_UNITS[extractor]]
+    hyperparams["policy_kwargs"] = policy_kwargs
     return hyperparams
 
 
@@ -85,12 +129,13 @@ def lay_over(preset: dict[str, Any], hyperparams: dict[str, Any]) -> dict[str, A
     """
     :param preset: hyperparameters
     :param hyperparams: changes to them
-    :return: all of them; ``policy_kwargs`` of both are merged, so that what the preset has there and the changes do not
-        mention survives
+    :return: all of them; ``policy_kwargs`` and ``replay_buffer_kwargs`` of both are merged, so that what the preset has there
+        and the changes do not mention survives
     """
     merged = {**preset, **hyperparams}
-    if "policy_kwargs" in hyperparams:
-        merged["policy_kwargs"] = {**_policy_kwargs(preset), **hyperparams["policy_kwargs"]}
+    for name in ("policy_kwargs", "replay_buffer_kwargs"):
+        if name in hyperparams:
+            merged[name] = {**(preset.get(name) or {}), **hyperparams[name]}
     return copy.deepcopy(merged)
 
 

@@ -138,7 +138,9 @@ class NormalizingCNN(NatureCNN):
 
 def test_refuses_running_statistics() -> None:
     q_net = make_q_net(features_extractor_class=NormalizingCNN)
-    with pytest.raises(ValueError, match=r"ActionValueNetwork cannot be accelerated: it keeps running statistics \(features_ext"):
+    with pytest.raises(
+        ValueError, match=r"ActionValueNetwork cannot be accelerated: it keeps running statistics \(features_ext"
+    ):
         ComputeCopy(q_net, th.float32)
 
 

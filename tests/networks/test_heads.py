@@ -70,12 +70,13 @@ def test_quantiles_by_hand() -> None:
 def test_implicit_quantiles_by_hand() -> None:
     """Equation 4 of Dabney et al. 2018b, with weights of the embedding that pick single cosines."""
     distribution = ImplicitQuantile(2, n_quantiles=5, n_play_quantiles=2, n_cosines=3)
-    with th.no_grad():
-        distribution.embedding[0].weight.copy_(th.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))  # cos(0) = 1, 2 * cos(pi * f)
-        distribution.embedding[0].bias.copy_(th.tensor([0.0, 1.0]))
     streams = nn.Sequential(nn.Linear(2, 2, bias=False))
+    layer = distribution.embedding[0]
+    assert isinstance(layer, nn.Linear)
     with th.no_grad():
-        streams[0].weight.copy_(th.tensor([[1.0, 0.0], [0.0, 1.0]]))  # type: ignore[operator, union-attr]  # a layer
+        layer.weight.copy_(th.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))  # cos(0) = 1, 2 * cos(pi * f)
+        layer.bias.copy_(th.tensor([0.0, 1.0]))
+        next(streams.parameters()).copy_(th.eye(2))
     features = th.tensor([[3.0, 5.0]])
     values = distribution.play(features, streams, 2)
     # fractions 1/4 and 3/4: cosines of the second feature 2 * 0.7071 + 1 and relu(2 * -0.7071 + 1) = 0
@@ -181,9 +182,9 @@ def test_with_nothing_chosen_it_is_sb3s_network() -> None:
 def test_orthogonal_start_reaches_both_streams() -> None:
     q_net = make_policy(ortho_init=True, dueling=True, net_arch=[8]).q_net
     for stream in streams_of(q_net.q_net):
-        hidden, output = stream[0].weight, stream[-1].weight  # type: ignore[union-attr]  # layers
-        assert th.allclose(hidden.T @ hidden, 2 * th.eye(5), atol=1e-5)  # type: ignore[operator, union-attr]
-        assert th.allclose(output @ output.T, th.eye(len(output)), atol=1e-5)  # type: ignore[operator, union-attr, arg-type]
+        hidden, _, output, _ = stream.parameters()
+        assert th.allclose(hidden.T @ hidden, 2 * th.eye(5), atol=1e-5)
+        assert th.allclose(output @ output.T, th.eye(len(output)), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +193,28 @@ def test_orthogonal_start_reaches_both_streams() -> None:
         ({"dueling": 1}, ValueError, "dueling=1 must be True or False"),
         ({"noisy_sigma": -0.5}, ValueError, "noisy_sigma=-0.5 must be a finite number of at least 0, or None"),
         ({"noisy_sigma": True}, ValueError, "noisy_sigma=True must be"),
-        ({"distribution": "c51"}, ValueError, "distribution='c51' is not known; choose one of None, 'categorical', 'quantile'"),
-        ({"distribution": "categorical", "distribution_kwargs": {"v_min": 1, "v_max": 1}}, ValueError, "v_min=1 must be below"),
+        (
+            {"distribution": "c51"},
+            ValueError,
+            "distribution='c51' is not known; choose one of None, 'categorical', 'quantile'",
+        ),
+        (
+            {"distribution": "categorical", "distribution_kwargs": {"v_min": 1, "v_max": 1}},
+            ValueError,
+            "v_min=1 must be below",
+        ),
         ({"distribution": "categorical", "distribution_kwargs": {"v_min": None}}, ValueError, "v_min=None must be a finite"),
-        ({"distribution": "categorical", "distribution_kwargs": {"n_atoms": 1}}, ValueError, "n_atoms=1 must be a whole number, a"),
+        (
+            {"distribution": "categorical", "distribution_kwargs": {"n_atoms": 1}},
+            ValueError,
+            "n_atoms=1 must be a whole number, a",
+        ),
         ({"distribution": "quantile", "distribution_kwargs": {"n_quantiles": 0}}, ValueError, "n_quantiles=0 must be a whole"),
-        ({"distribution": "implicit-quantile", "distribution_kwargs": {"n_cosines": 1.5}}, ValueError, "n_cosines=1.5 must be"),
+        (
+            {"distribution": "implicit-quantile", "distribution_kwargs": {"n_cosines": 1.5}},
+            ValueError,
+            "n_cosines=1.5 must be",
+        ),
         (
             {"distribution": "quantile", "distribution_kwargs": {"n_atoms": 51}},
             TypeError,

@@ -296,7 +296,7 @@ def test_batches_drawn_together_are_as_many_as_asked_for(n_batches: int) -> None
     buffer = FrameReplayBuffer(90, space, spaces.Discrete(4), "cpu", 3)
     for transition in play(3, 40, "black", space, np.random.default_rng(1)):
         buffer.add(*transition)
-    batches = list(sample_together(buffer, n_batches, 5, 0.9))
+    batches = [drawn.batch for drawn in sample_together(buffer, n_batches, 5, 0.9)]
     assert [batch.actions.shape for batch in batches] == [(5, 1)] * n_batches
     assert all(len(batch.observations) == len(batch.rewards) == 5 for batch in batches)
 

@@ -124,7 +124,9 @@ def test_bad_values(exponents: tuple[float | None, float | None], message: str) 
     with pytest.raises(ValueError, match=message):
         make_sampler(1, 1, *exponents)
     with pytest.raises(ValueError, match=message):
-        FrameReplayBuffer(8, IMAGES, spaces.Discrete(2), n_stack=2, priority_exponent=exponents[0], importance_exponent=exponents[1])
+        FrameReplayBuffer(
+            8, IMAGES, spaces.Discrete(2), n_stack=2, priority_exponent=exponents[0], importance_exponent=exponents[1]
+        )
 
 
 def make_buffer(n_steps: int = 1, **kwargs: Any) -> FrameReplayBuffer:

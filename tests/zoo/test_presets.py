@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import rl_zoo3
 import yaml
+from torch import nn
 
-from sb3_atari_dqn import AleVecEnv, SweepDQN, VecMotionTracer
+from sb3_atari_dqn import AleVecEnv, FrameReplayBuffer, SweepDQN, VecMotionTracer
+from sb3_atari_dqn.learning.losses import TDLoss, double_backup
+from sb3_atari_dqn.learning.objectives import categorical_objective
+from sb3_atari_dqn.networks.heads import Categorical, DuelingStreams
+from sb3_atari_dqn.networks.noisy import NoisyLinear
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
+from sb3_atari_dqn.replay.samplers import PrioritizedSampler
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
 from sb3_atari_dqn.zoo.presets import find_config, presets
 from tests.zoo.experiments import make_model, make_sweep_model
@@ -57,7 +63,7 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     shape = {"motion-tracer": (2, 105, 80)}.get(name, (4, 84, 84))
     if section not in ("default", "CartPole-v1"):
         assert model.observation_space.shape == shape
-        assert model.q_net.net_arch == []
+        assert model.q_net.net_arch == settings.get("policy_kwargs", {}).get("net_arch", [])
 
 
 @pytest.mark.parametrize(("name", "section"), [section for section in SECTIONS if section[0] in SWEEPS])
@@ -102,6 +108,56 @@ def test_each_step_of_the_ladder_changes_one_thing() -> None:
     assert bigger == {"n_timesteps": 12_500_000, "policy_kwargs": {"features_extractor_class": "NatureCNN"}}
 
 
+#: what each extension's preset changes against the default
+EXTENSIONS: dict[str, set[str]] = {
+    "double": {"double_q"},
+    "dueling": {"policy_kwargs"},
+    "prioritized": {"replay_buffer_kwargs", "learning_rate"},
+    "c51": {"policy_kwargs", "loss", "huber_delta", "learning_rate"},
+    "qrdqn": {"policy_kwargs", "learning_rate"},
+    "iqn": {"policy_kwargs", "learning_rate"},
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_an_extension_changes_one_thing(name: str) -> None:
+    extended, plain = read(name, "atari"), read("dqn_custom", "atari")
+    assert {key for key in extended.keys() | plain.keys() if extended.get(key) != plain.get(key)} == EXTENSIONS[name]
+
+
+def test_rainbow_is_rainbow(tmp_path: Path) -> None:
+    """Hessel et al. 2018, table 1."""
+    model = make_model(tmp_path, "SeaquestNoFrameskip-v4", config="rainbow")
+    assert isinstance(model.learner.loss, TDLoss)
+    assert model.learner.loss.backup is double_backup
+    assert model.learner.loss.objective is categorical_objective
+    streams = model.q_net.q_net
+    assert isinstance(streams, DuelingStreams)
+    linear = [module for module in model.q_net.modules() if isinstance(module, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [
+        (3136, 512),
+        (512, 51),
+        (3136, 512),
+        (512, 18 * 51),
+    ]
+    assert all(isinstance(layer, NoisyLinear) for layer in linear)
+    assert isinstance(linear[0], NoisyLinear)
+    assert linear[0].weight_sigma[0, 0].item() == pytest.approx(0.5 / 56)
+    distribution = model.q_net.distribution
+    assert isinstance(distribution, Categorical)
+    assert (distribution.n_values, distribution.v_min, distribution.v_max) == (51, -10, 10)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, FrameReplayBuffer)
+    sampler = buffer.sampler
+    assert isinstance(sampler, PrioritizedSampler)
+    assert (sampler.priority_exponent, sampler.importance_exponent) == (0.5, 0.4)
+    assert (buffer.n_steps, buffer.gamma, model.buffer_size) == (3, 0.99, 1_000_000)
+    assert (model.lr_schedule(1), model.policy.optimizer.defaults["eps"]) == (6.25e-5, 1.5e-4)
+    assert (model.batch_size, model.update_period, model.target_update_interval) == (32, 4, 8000)
+    assert (model.learning_starts, model.exploration_initial_eps, model.exploration_final_eps) == (20_000, 0, 0)
+    assert model.clip_rewards
+
+
 def test_motion_tracer_changes_input_network_and_discount_only() -> None:
     for section in ("atari", "Breakout-v0"):
         tracer, plain = read("motion-tracer", section), read("dqn_custom", "atari")
@@ -136,6 +192,7 @@ def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nipz", "nothing.yml", "no.such.module"])
 def test_lists_the_presets_if_there_is_none_of_that_name(name: str) -> None:
     with pytest.raises(
-        ValueError, match=f"{name}' is neither a file nor a preset; the presets are .*nips, pong, target-network"
+        ValueError,
+        match=f"{name}' is neither a file nor a preset; the presets are .*nips, pong, prioritized, .*target-network",
     ):
         find_config(name)

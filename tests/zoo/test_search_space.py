@@ -24,6 +24,13 @@ PARAMS: dict[str, Any] = {
     "huber_delta": 2.0,
     "clip_rewards": False,
     "target_update_interval": 5000,
+    "backup": "double",
+    "n_steps": 3,
+    "distribution": "none",
+    "v_max": 20.0,
+    "dueling": True,
+    "noisy": False,
+    "priority_exponent": 0.3,
     "features_extractor_class": "NipsCNN",
 }
 
@@ -46,10 +53,34 @@ def test_converts_to_arguments_of_the_algorithm() -> None:
         "huber_delta": 2.0,
         "clip_rewards": False,
         "target_update_interval": 5000,
-        "policy_kwargs": {"features_extractor_class": "NipsCNN"},
+        "double_q": True,
+        "munchausen": False,
+        "munchausen_kwargs": None,
+        "n_steps": 3,
+        "replay_buffer_kwargs": {"priority_exponent": 0.3},
+        "policy_kwargs": {
+            "features_extractor_class": "NipsCNN",
+            "features_extractor_kwargs": {"features_dim": None},
+            "net_arch": [256],
+            "dueling": True,
+            "noisy_sigma": None,
+            "distribution": None,
+            "distribution_kwargs": {},
+        },
     }
     assert convert(PARAMS | {"loss": "mse"})["huber_delta"] == 1.0
     CustomDQN.check_keywords(convert(PARAMS))
+
+
+def test_converts_to_mixes_that_have_a_meaning() -> None:
+    categorical = convert(PARAMS | {"distribution": "categorical", "backup": "munchausen"})
+    assert (categorical["loss"], categorical["huber_delta"]) == (None, 1.0)
+    assert (categorical["double_q"], categorical["munchausen"]) == (True, False)
+    assert categorical["policy_kwargs"]["distribution_kwargs"] == {"v_min": -20.0, "v_max": 20.0}
+    quantile = convert(PARAMS | {"distribution": "quantile", "backup": "munchausen", "loss": "mse"})
+    assert (quantile["loss"], quantile["huber_delta"]) == ("huber", 2.0)
+    assert (quantile["double_q"], quantile["munchausen"]) == (False, True)
+    assert convert(PARAMS | {"noisy": True})["policy_kwargs"]["noisy_sigma"] == 0.5
 
 
 def test_every_draw_is_allowed_and_all_choices_occur() -> None:
@@ -63,6 +94,11 @@ def test_every_draw_is_allowed_and_all_choices_occur() -> None:
         "loss": {"huber", "mse"},
         "clip_rewards": {True, False},
         "features_extractor_class": {"NipsCNN", "NatureCNN"},
+        "backup": {"greedy", "double", "munchausen"},
+        "n_steps": {1, 2, 3, 5},
+        "distribution": {"none", "categorical", "quantile", "implicit-quantile"},
+        "dueling": {True, False},
+        "noisy": {True, False},
     }.items():
         assert {params[name] for params in draws} == choices
     assert len({params["learning_rate"] for params in draws}) == len(draws)
@@ -70,7 +106,8 @@ def test_every_draw_is_allowed_and_all_choices_occur() -> None:
 
 def test_keeps_a_network_that_is_not_among_the_choices() -> None:
     merged = lay_over(TRACER, convert(draw(TRACER, 1)[0]))
-    assert merged["policy_kwargs"] == {"features_extractor_class": "TutorialCNN", "normalize_images": False}
+    assert merged["policy_kwargs"].items() >= {"features_extractor_class": "TutorialCNN", "normalize_images": False}.items()
+    assert "net_arch" not in merged["policy_kwargs"]
     own = {**ATARI, "policy_kwargs": {"features_extractor_class": type("Own", (), {})}}
     assert "features_extractor_class" not in draw(own, 1)[0]
 
@@ -78,14 +115,15 @@ def test_keeps_a_network_that_is_not_among_the_choices() -> None:
 def test_policy_kwargs_are_merged() -> None:
     preset = {**ATARI, "policy_kwargs": {"features_extractor_class": "NatureCNN", "normalize_images": False}}
     merged = lay_over(preset, convert(PARAMS))
-    assert merged["policy_kwargs"] == {"features_extractor_class": "NipsCNN", "normalize_images": False}
+    assert merged["policy_kwargs"] == {**convert(PARAMS)["policy_kwargs"], "normalize_images": False}
+    assert merged["replay_buffer_kwargs"] == {"n_stack": 4, "compression": "lz4", "priority_exponent": 0.3}
     assert merged["frame_stack"] == 4
     assert preset["policy_kwargs"]["features_extractor_class"] == "NatureCNN"
 
 
 def test_vectors_have_the_same_space_without_the_network() -> None:
     preset = {"policy": "MlpPolicy", "update_period": 4}
-    assert draw(preset, 1)[0].keys() == PARAMS.keys() - {"features_extractor_class"}
+    assert draw(preset, 1)[0].keys() == PARAMS.keys() - {"features_extractor_class", "priority_exponent"}
 
 
 def test_a_preset_that_counts_steps_as_sb3_does_goes_on_doing_so() -> None:
