@@ -40,13 +40,14 @@ import sb3_atari_dqn
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.learning import accelerate as acceleration
-from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
+from sb3_atari_dqn.replay.buffer import FrameReplayBuffer, sample_batch
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
 from sb3_atari_dqn.replay.sweep_memory import Sweep, sweep_backwards
 from sb3_atari_dqn.zoo.presets import find_config
 
 EXTRA = "sb3-extra-buffers"
 FRAMES = "FrameReplayBuffer"
+PRIORITIZED = f"{FRAMES}, lz4, prioritized"
 
 #: agent steps at random before learning is timed, and transitions that the timed runs keep
 WARM_UP = 1000
@@ -55,15 +56,18 @@ KEPT = 20_000
 PEER = "SB3's DQN, RL Zoo's settings"
 PLAIN = "dqn_custom, one Gymnasium environment, float32"
 PRESET = "dqn_custom, the preset"
+RAINBOW = "dqn_custom, Rainbow"
 
-#: what each learner is: RL Zoo's name of the algorithm, and what is different from its configuration
-LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
-    PEER: ("dqn", {}),
+#: what each learner is: RL Zoo's name of the algorithm, its configuration (None: that of --conf-file), and what is different
+LEARNERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    PEER: ("dqn", None, {}),
     PLAIN: (
         "dqn_custom",
+        None,
         {"native_envs": False, "n_envs": 1, "precision": "float32", "accelerate": "fused", "overlap": False},
     ),
-    PRESET: ("dqn_custom", {}),
+    PRESET: ("dqn_custom", None, {}),
+    RAINBOW: ("dqn_custom", "rainbow", {}),
 }
 
 
@@ -169,7 +173,9 @@ def make_learner(name: str, args: argparse.Namespace, folder: str) -> OffPolicyA
     :param folder: for logs
     :return: the model
     """
-    algo, different = LEARNERS[name]
+    algo, config, different = LEARNERS[name]
+    if algo == "dqn_custom" and config is None:
+        config = args.conf_file
     with quiet():
         manager = ExperimentManager(
             argparse.Namespace(),
@@ -181,7 +187,7 @@ def make_learner(name: str, args: argparse.Namespace, folder: str) -> OffPolicyA
             verbose=0,
             device=args.device,
             seed=1,
-            config=args.conf_file if algo == "dqn_custom" else None,
+            config=config,
         )
         made = manager.setup_experiment()
         assert made is not None
@@ -327,7 +333,9 @@ def make_replay_buffer(name: str, n_transitions: int, env: VecEnv) -> ReplayBuff
     """
     kind, _, method = name.partition(", ")
     make: Callable[..., ReplayBuffer] = ReplayBuffer
-    if kind == FRAMES:
+    if name == PRIORITIZED:
+        make = functools.partial(FrameReplayBuffer, compression="lz4", priority_exponent=0.5)
+    elif kind == FRAMES:
         make = functools.partial(FrameReplayBuffer, compression=None if method == "None" else method)
     elif kind == EXTRA:
         buffers = importlib.import_module("sb3_extra_buffers.compressed")
@@ -344,7 +352,7 @@ def replay_buffers() -> list[str]:
         peers += [f"{EXTRA}, lz4-block", f"{EXTRA}, zstd1"]
     else:
         print(f"{EXTRA} is not installed and not compared: pip install {EXTRA} lz4 zstd")
-    return peers + [f"{FRAMES}, {compression}" for compression in COMPRESSIONS]
+    return [*peers, *(f"{FRAMES}, {compression}" for compression in COMPRESSIONS), PRIORITIZED]
 
 
 def fill(name: str, env_id: str, n_transitions: int) -> dict[str, Any]:
@@ -373,7 +381,11 @@ def fill(name: str, env_id: str, n_transitions: int) -> dict[str, Any]:
     times = []
     for _ in range(200):
         start = time.perf_counter()
-        buffer.sample(32)
+        if name == PRIORITIZED:  # it is told what was to be learnt, too
+            batch, report_priorities = sample_batch(buffer, 32, gamma=0.99)
+            report_priorities(batch.weights.squeeze(1))
+        else:
+            buffer.sample(32)
         times.append(time.perf_counter() - start)
     return {
         "GB a million": grown / n_transitions / 1000,

@@ -117,6 +117,33 @@ def test_vectors_too(dtype: th.dtype) -> None:
     assert_close(ComputeCopy(q_net, dtype)(states).q_values, q_net(states), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_spectral_normalisation_goes_on_in_the_copy_and_comes_back(dtype: th.dtype) -> None:
+    kwargs = {"features_extractor_kwargs": {"features_dim": 32, "spectral_norm": True}}
+    q_net, twin = (make_q_net((4, 36, 36), "ImpalaCNN", **kwargs) for _ in range(2))
+    copy, pixels = ComputeCopy(q_net, dtype), random_pixels((4, 36, 36))
+    names = [name for name, _ in q_net.named_buffers()]
+    assert len(names) == 24
+    before = [buffer.clone() for buffer in q_net.buffers()]
+    for module in (copy, twin):
+        module.train(True)
+    loss = copy(pixels).q_values.square().sum()
+    copy.set_gradients(th.autograd.grad(loss, list(copy.parameters())))
+    twin(pixels).square().sum().backward()
+    for was, ours, theirs in zip(before, q_net.buffers(), twin.buffers(), strict=True):
+        assert not th.equal(ours, was)
+        assert_close(ours, theirs, 0.05)
+    for ours, theirs in zip(q_net.parameters(), twin.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert_close(ours.grad, theirs.grad, max(8 * TOLERANCE[dtype], 2e-3))
+    with th.no_grad():
+        for buffer in q_net.buffers():
+            buffer.copy_(th.randn_like(buffer))
+    copy.refresh()
+    assert all(th.allclose(own.float(), of, atol=0.02) for own, of in zip(copy.buffers(), q_net.buffers(), strict=True))
+
+
 class CustomCNN(NatureCNN):
     """An extractor of a user's own: its first layer is not the first of ``cnn``."""
 

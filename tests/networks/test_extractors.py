@@ -1,6 +1,7 @@
 """Sizes from the papers, and TutorialCNN beside a plain implementation on states of real games."""
 
 import math
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_atari_dqn import CustomDQN, MotionTracer, TutorialCNN
+from sb3_atari_dqn import CustomDQN, ImpalaCNN, MotionTracer, NatureCNN, NipsCNN, TutorialCNN
 from tests.envs.games import GAMES
 
 
@@ -31,6 +32,7 @@ def q_network(extractor: str, shape: tuple[int, ...]) -> nn.Module:
     [
         ("NipsCNN", (4, 84, 84), 677_172),
         ("NatureCNN", (4, 84, 84), 1_686_180),
+        ("ImpalaCNN", (4, 84, 84), 1_090_260),
         ("TutorialCNN", (2, 105, 80), 38_566_804),
     ],
 )
@@ -38,6 +40,68 @@ def test_number_of_parameters(extractor: str, shape: tuple[int, ...], n_paramete
     q_net = q_network(extractor, shape)
     assert sum(parameter.numel() for parameter in q_net.parameters()) == n_parameters
     assert q_net(th.zeros(3, *shape)).shape == (3, 4)
+
+
+IMAGES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+
+
+@pytest.mark.parametrize(("extractor", "n_features"), [(NipsCNN, 2592), (NatureCNN, 3136), (ImpalaCNN, 3872)])
+def test_convolutions_alone(extractor: type[Any], n_features: int) -> None:
+    """84 -> 20 -> 9, 84 -> 20 -> 9 -> 7, 84 -> 42 -> 21 -> 11, times 32, 64, 32."""
+    th.manual_seed(0)
+    whole = extractor(IMAGES)
+    th.manual_seed(0)
+    convolutions = extractor(IMAGES, features_dim=None)
+    assert convolutions.features_dim == n_features
+    images = th.rand(2, 4, 84, 84)
+    assert th.equal(convolutions(images), whole.cnn(images))
+    assert th.equal(whole.linear(convolutions(images)), whole(images))
+
+
+def test_impala_width_and_pool() -> None:
+    network = ImpalaCNN(IMAGES, features_dim=None, width=2, pool_size=6)
+    assert [layer.out_channels for layer in network.cnn if isinstance(layer, nn.Conv2d)] == [32, 64, 64]
+    assert network.features_dim == 64 * 6 * 6
+    assert network(th.rand(2, 4, 84, 84)).min() >= 0
+
+
+def test_residual_blocks_leave_the_image_where_their_weights_are_zero() -> None:
+    network = ImpalaCNN(IMAGES, features_dim=None)
+    for name, parameter in network.named_parameters():
+        if ".layers." in name:
+            nn.init.zeros_(parameter)
+    x = images = th.rand(2, 4, 84, 84)
+    for layer in network.cnn:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            x = layer(x)
+    assert th.equal(network(images), x.relu().flatten(1))
+
+
+def test_spectral_norm_keeps_singular_values_at_one() -> None:
+    network = ImpalaCNN(IMAGES, features_dim=None, spectral_norm=True)
+    normalized = [module for name, module in network.named_modules() if isinstance(module, nn.Conv2d) and ".layers." in name]
+    assert len(normalized) == 12
+    with th.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+        for _ in range(30):
+            network(th.rand(1, 4, 84, 84))
+    for layer in normalized:
+        assert th.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"width": 0}, "width=0 must be a whole number, at least 1$"),
+        ({"pool_size": 1.5}, "pool_size=1.5 must be a whole number, at least 1, or None"),
+        ({"features_dim": 0}, "features_dim=0 must be"),
+        ({"spectral_norm": 1}, "spectral_norm=1 must be True or False"),
+    ],
+)
+def test_bad_values_of_impala(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImpalaCNN(IMAGES, **kwargs)
 
 
 def test_tutorial_layers_have_its_shapes() -> None:
