@@ -6,6 +6,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sb3_atari_dqn.evaluation.statistics import Estimate
 
@@ -49,7 +50,8 @@ def plot_comparison(
             axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
             axes.set(title="probability of improvement", xlim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-    all_axes[0].legend(*_legend(colors), fontsize="small")
+    handles = [Line2D([], [], color=color) for color in colors.values()]
+    figure.legend(handles, list(colors), loc="outside upper center", ncols=min(len(colors), 4))
     return figure
 
 
@@ -64,9 +66,7 @@ def _draw_intervals(axes: Axes, estimates: Mapping[str, Estimate], colors: Mappi
         color = colors.get(label, "C7")
         axes.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=8, alpha=0.3, solid_capstyle="butt")
         axes.plot([estimate.value], [row], "|", color=color, markersize=14, markeredgewidth=2)
-    axes.set_yticks(range(len(estimates)), list(estimates))
+        if label not in colors:  # the legend has the others
+            axes.annotate(label, (0.02, row - 0.2), ("axes fraction", "data"), fontsize="small", va="bottom")
+    axes.set_yticks([])
     axes.set_ylim(len(estimates) - 0.5, -0.5)
-
-
-def _legend(colors: Mapping[str, str]) -> tuple[list[matplotlib.lines.Line2D], list[str]]:
-    return [matplotlib.lines.Line2D([], [], color=color) for color in colors.values()], list(colors)

@@ -132,6 +132,7 @@ def read_entries(paths: Sequence[Path], protocol: str | None, labels: Sequence[s
         find_protocol(protocol)
     names: Sequence[str | None] = labels or [None] * len(paths)
     if protocol == TRAINING:
+        _check_same_games(paths)
         return protocol, [_training_entry(path, label) for path, label in zip(paths, names, strict=True)]
     evaluations = [_evaluation(path, protocol) for path in paths]
     check_same_protocol(evaluations)
@@ -193,6 +194,20 @@ def _load(path: Path) -> Evaluation:
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is neither the folder of a training run nor a file that `evaluate --json` wrote")
     return Evaluation.load(path)
+
+
+def _check_same_games(paths: Sequence[Path]) -> None:
+    """
+    :param paths: folders of runs
+    :raises ValueError: if two runs played the same game by different rules, as far as the environment tells
+    """
+    known: dict[str, tuple[str, Any]] = {}
+    for path in paths:
+        args = find_run(path).args
+        rules = args["env"], args.get("env_kwargs") or {}
+        first = known.setdefault(find_rom(args["env"]), rules)
+        if first != rules:
+            raise ValueError(f"protocols are never mixed: {str(path)!r} was trained on {rules}, another run on {first}")
 
 
 def _training_entry(path: Path, label: str | None) -> Entry:
