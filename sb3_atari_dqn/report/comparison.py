@@ -67,6 +67,6 @@ def _draw_intervals(axes: Axes, estimates: Mapping[str, Estimate], colors: Mappi
         axes.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=8, alpha=0.3, solid_capstyle="butt")
         axes.plot([estimate.value], [row], "|", color=color, markersize=14, markeredgewidth=2)
         if label not in colors:  # the legend has the others
-            axes.annotate(label, (0.02, row - 0.2), ("axes fraction", "data"), fontsize="small", va="bottom")
+            axes.text(0.02, row - 0.2, label, transform=axes.get_yaxis_transform(), fontsize="small", va="bottom")
     axes.set_yticks([])
     axes.set_ylim(len(estimates) - 0.5, -0.5)

@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.evaluation.environments import find_rom
-from sb3_atari_dqn.evaluation.protocols import find_protocol
+from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation, check_same_protocol
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import (
@@ -172,8 +172,7 @@ def _common_protocol(paths: Sequence[Path]) -> str:
 def _protocols(path: Path) -> set[str]:
     if path.is_dir():
         find_run(path)
-        files = path.glob(evaluation_file(path, "*").name)
-        return {Evaluation.load(file).protocol for file in files if not file.stem.endswith("_best")}
+        return {name for name in PROTOCOLS if evaluation_file(path, name).is_file()}
     return {_load(path).protocol}
 
 

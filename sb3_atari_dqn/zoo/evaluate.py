@@ -80,22 +80,22 @@ def evaluate(arguments: Sequence[str]) -> None:
     _show(evaluation, game)
     output = args.json
     if output is None and args.protocol is not None and player.run is not None:
-        output = evaluation_file(
-            player.run.folder, args.protocol, best=player.model_path == player.run.folder / "best_model.zip"
-        )
+        assert player.model_path is not None
+        is_last = player.model_path.stem == player.run.params.name
+        output = evaluation_file(player.run.folder, args.protocol, "" if is_last else player.model_path.stem)
     if output is not None:
         evaluation.save(output, game)
         print(output)
 
 
-def evaluation_file(folder: Path, protocol: str, best: bool = False) -> Path:
+def evaluation_file(folder: Path, protocol: str, model: str = "") -> Path:
     """
     :param folder: of a training run
     :param protocol: name of a protocol
-    :param best: of the run's best model, not the last one
+    :param model: name of the model, if it is not the last one of the run
     :return: where its evaluation is written if no other place is given
     """
-    return folder / f"evaluation_{protocol}{'_best' if best else ''}.json"
+    return folder / f"evaluation_{protocol}{'_' if model else ''}{model}.json"
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -112,9 +112,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.protocol is not None:
         find_protocol(args.protocol)
         if args.deterministic:
-            raise ValueError(
-                f"--deterministic does not go with --protocol {args.protocol}, which says how often to act at random"
-            )
+            raise ValueError(f"--deterministic does not go with --protocol {args.protocol}, which says how to act")
     if args.algo is not None and args.algo not in ALGOS:
         raise ValueError(f"--algo {args.algo!r} is not known; choose one of {', '.join(ALGOS)}")
 
@@ -130,9 +128,7 @@ def _find_player(args: argparse.Namespace) -> _Player:
         try:
             run = find_run(path.parent)
         except ValueError:
-            raise ValueError(
-                f"{args.run!r} is not in the folder of a training run: say with --env which game it plays"
-            ) from None
+            raise ValueError(f"{args.run!r} is not of a training run and does not tell the game: give --env") from None
         return _Player(run.args["env"], args.algo or run.args["algo"], path, run)
     if args.run == RANDOM or path.is_file():
         if args.env is None:

@@ -19,9 +19,8 @@ NATURE = PROTOCOLS["nature"]
 
 
 def make(protocol: Protocol = NATURE, preprocessing: Preprocessing = Preprocessing(), **kwargs: Any) -> VecEnv:  # noqa: B008
-    return make_env(
-        protocol, preprocessing, **{"env_id": BREAKOUT, "n_envs": 1, "full_action_space": False, "seed": 0} | kwargs
-    )
+    defaults: dict[str, Any] = {"env_id": BREAKOUT, "n_envs": 1, "full_action_space": False, "seed": 0}
+    return make_env(protocol, preprocessing, **defaults | kwargs)
 
 
 def test_unknown_protocol() -> None:
