@@ -163,7 +163,7 @@ def histogram(scores: np.ndarray, n_bins: int = 10, width: int = 40) -> str:
     :param width: characters of the longest bar
     :return: a line for each bin: from where to where, how many scores, and a bar
     """
-    counts, edges = np.histogram(scores, bins=n_bins if scores.min() < scores.max() else 1)
+    counts, edges = np.histogram(scores, bins=min(n_bins, len(np.unique(scores))))
     ends = [f"{edge:.1f}" for edge in edges]
     pad = max(map(len, ends))
     return "\n".join(

@@ -70,6 +70,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     try:
         _check(args)
         player = _find_player(args)
+        for package in (player.run.args.get("gym_packages") or []) if player.run is not None else []:
+            importlib.import_module(package)
         model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed)
         evaluation = _play(args, player, model)
     except ValueError as error:
@@ -77,14 +79,15 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     spec = gym.registry.get(player.env_id)
     game = find_rom(player.env_id) if spec is not None and is_atari(spec) else None
-    _show(evaluation, game)
     output = args.json
     if output is None and args.protocol is not None and player.run is not None:
         assert player.model_path is not None
         is_last = player.model_path.stem == player.run.params.name
         output = evaluation_file(player.run.folder, args.protocol, "" if is_last else player.model_path.stem)
-    if output is not None:
+    if output is not None:  # first of all: who reads what is printed may stop reading
         evaluation.save(output, game)
+    _show(evaluation, game)
+    if output is not None:
         print(output)
 
 
@@ -156,8 +159,6 @@ def _play(args: argparse.Namespace, player: _Player, model: BaseAlgorithm | None
     :return: the games
     :raises ValueError: if the model does not fit the game
     """
-    for package in (player.run.args.get("gym_packages") or []) if player.run is not None else []:
-        importlib.import_module(package)
     if args.protocol is None:
         assert player.run is not None
         assert model is not None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_atari_dqn import CustomDQN
@@ -31,7 +31,7 @@ def by_the_picture(observations: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 
 def test_games_played_together_are_those_played_alone() -> None:
-    protocol = PROTOCOLS["nature"]
+    protocol = PROTOCOLS["nature"]._replace(max_frames=1_000)
     together = play_episodes(make_env(protocol, Preprocessing(), BREAKOUT, 3, False, 5), by_the_picture, 5, seed=5)
     assert [(episode.env_seed, episode.number) for episode in together] == [(5, 0), (6, 0), (6, 1), (7, 0), (7, 1)]
     for index, share in enumerate((1, 2, 2)):
@@ -95,7 +95,7 @@ def model_of(algorithm: type[BaseAlgorithm], make_atari: MakeAtari, **kwargs: An
     return algorithm("CnnPolicy", make_atari(BREAKOUT), seed=0, **memory, **kwargs)
 
 
-@pytest.mark.parametrize("algorithm", [CustomDQN, DQN, QRDQN])
+@pytest.mark.parametrize("algorithm", [CustomDQN, QRDQN])
 def test_models_with_q_values_play_their_best_actions(
     algorithm: type[BaseAlgorithm], make_atari: MakeAtari, observations: np.ndarray
 ) -> None:
@@ -112,9 +112,8 @@ def test_models_with_a_distribution_draw_from_it(make_atari: MakeAtari, observat
     model = model_of(PPO, make_atari)
     policy, starts = make_policy(model, 0.0, 4, 0), np.zeros(16, dtype=bool)
     assert any((policy(observations, starts) != policy(observations, starts)).any() for _ in range(5))
-    games = [play_protocol(BRIEF, BREAKOUT, model, Preprocessing(), seed, 2) for seed in (0, 0, 1)]
+    games = [play_protocol(BRIEF, BREAKOUT, model, Preprocessing(), 0, 2) for _ in range(2)]
     assert games[0] == games[1]
-    assert games[0] != games[2]
 
 
 def test_a_model_that_does_not_fit(make_atari: MakeAtari) -> None:

@@ -1,5 +1,6 @@
 """Real models of real runs, played whole games by a protocol."""
 
+import json
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -15,6 +16,8 @@ from sb3_atari_dqn import AleVecEnv
 from sb3_atari_dqn.evaluation.environments import Preprocessing
 from sb3_atari_dqn.evaluation.protocols import PROTOCOLS
 from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.zoo.commands import main
+from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.runs import find_algo, find_preprocessing, find_run
@@ -89,6 +92,11 @@ def test_a_run_by_a_protocol(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     played(run / "best_model.zip", "--seed", "3", "--json", str(run / "other.json"))
     assert Evaluation.load(run / "other.json").episodes == evaluation.episodes, "a file in a run is of the run"
 
+    compare([str(run), "--json", str(run / "comparison.json")])
+    compared = json.loads((run / "comparison.json").read_text())
+    assert [(entry["score"], entry["seed"]) for entry in compared["runs"]] == [(episode.score, 1)]
+    assert compared["protocol"] == "nature"
+
 
 def test_a_run_as_it_was_trained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(run.iterdir())
@@ -103,21 +111,15 @@ def test_a_run_as_it_was_trained(run: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_models_of_stable_baselines3(tmp_path: Path, make_atari: MakeAtari) -> None:
     env = make_atari(BREAKOUT)
-    DQN("CnnPolicy", env, buffer_size=10).save(tmp_path / "dqn.zip")
+    model = DQN("CnnPolicy", env, buffer_size=10)
+    model.buffer_size = 100_000_000  # 5.6 TB, which are not allocated to play
+    model.save(tmp_path / "dqn.zip")
     PPO("CnnPolicy", env, n_steps=64).save(tmp_path / "ppo.zip")
     for name in ("dqn", "ppo"):
         played(tmp_path / f"{name}.zip", "--env", BREAKOUT, "--json", str(tmp_path / f"{name}.json"))
         evaluation = Evaluation.load(tmp_path / f"{name}.json")
         assert (evaluation.algo, evaluation.label, evaluation.training_seed) == (name, name, None)
     assert not (tmp_path / "evaluation_nature.json").exists()
-
-
-def test_a_million_transitions_are_not_allocated_to_play(tmp_path: Path, make_atari: MakeAtari) -> None:
-    model = DQN("CnnPolicy", make_atari(BREAKOUT), buffer_size=10)
-    model.buffer_size = 100_000_000  # 5.6 TB
-    model.save(tmp_path / "dqn.zip")
-    played(tmp_path / "dqn.zip", "--env", BREAKOUT, "--json", str(tmp_path / "dqn.json"))
-    assert len(Evaluation.load(tmp_path / "dqn.json").episodes) == 1
 
 
 def test_random_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +135,8 @@ def test_finds_the_algorithm_of_a_file(algo: str, tmp_path: Path) -> None:
     policy = "MlpLstmPolicy" if algo == "ppo_lstm" else "MlpPolicy"
     memory: dict[str, Any] = {"buffer_size": 2_000} if "dqn" in algo else {}
     if algo == "dqn_sweep":
-        model = ALGOS[algo]("CnnPolicy", AleVecEnv(BREAKOUT), **memory)
+        small = {"features_extractor_class": "NipsCNN"}
+        model = ALGOS[algo]("CnnPolicy", AleVecEnv(BREAKOUT), policy_kwargs=small, **memory)
     else:
         model = ALGOS[algo](policy, "CartPole-v1", **memory)
     model.save(tmp_path / "model.zip")
@@ -214,6 +217,16 @@ def test_a_model_that_is_gone(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         evaluate([str(tmp_path)])
     assert f"'{tmp_path / BREAKOUT}.zip' does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_the_package_knows_the_commands(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sb3_atari_dqn", command, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert f"usage: python -m sb3_atari_dqn {command}" in capsys.readouterr().out
 
 
 def test_an_algorithm_that_a_file_does_not_tell(tmp_path: Path) -> None:
