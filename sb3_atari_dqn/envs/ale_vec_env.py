@@ -45,9 +45,9 @@ def find_game(env_id: str) -> EnvSpec:
     """
     spec = gym.registry.get(env_id)
     if spec is None:
-        nearest = difflib.get_close_matches(str(env_id), _plain_games(), n=1, cutoff=0)
+        nearest = difflib.get_close_matches(str(env_id), plain_games(), n=1, cutoff=0)
         raise ValueError(f"env_id={env_id!r} is not known to Gymnasium; did you mean {nearest[0]!r}?")
-    if not _is_atari(spec):
+    if not is_atari(spec):
         raise ValueError(f"env_id={env_id!r} is not one of ALE's games: native environments play '*NoFrameskip-v4' only")
     check_skips_no_frames(env_id, "native environments do so with frame_skip")
     settings = {**SETTINGS, **spec.kwargs}
@@ -68,22 +68,22 @@ def check_skips_no_frames(env_id: str, who_does: str, **kwargs: Any) -> None:
     :raises ValueError: for an Atari game that skips frames by itself, naming the one that does not
     """
     spec = gym.registry.get(env_id)
-    if spec is None or not _is_atari(spec):
+    if spec is None or not is_atari(spec):
         return
     settings = {**SETTINGS, **spec.kwargs, **kwargs}
     if settings["frameskip"] != 1:
-        plain = [name for name, other in _plain_games().items() if other.kwargs["game"] == settings["game"]]
+        plain = [name for name, other in plain_games().items() if other.kwargs["game"] == settings["game"]]
         instead = f"give {plain[0]!r}" if plain else "there is no '*NoFrameskip-v4' of this game"
         raise ValueError(
             f"env_id={env_id!r} skips frames by itself (frameskip={settings['frameskip']}), and {who_does}: {instead}"
         )
 
 
-def _plain_games() -> dict[str, EnvSpec]:
-    return {name: spec for name, spec in gym.registry.items() if _is_atari(spec) and name.endswith("NoFrameskip-v4")}
+def plain_games() -> dict[str, EnvSpec]:
+    return {name: spec for name, spec in gym.registry.items() if is_atari(spec) and name.endswith("NoFrameskip-v4")}
 
 
-def _is_atari(spec: EnvSpec) -> bool:
+def is_atari(spec: EnvSpec) -> bool:
     return isinstance(spec.entry_point, str) and spec.entry_point.endswith(":AtariEnv")
 
 

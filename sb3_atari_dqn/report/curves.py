@@ -1,7 +1,7 @@
 """Learning curves of training runs, as a picture."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from stable_baselines3.common.monitor import LoadMonitorResultsError, get_monitor_files
+
+from sb3_atari_dqn.evaluation.statistics import Estimate, estimate, mean
 
 #: games that a running mean is taken over
 WINDOW = 30
@@ -44,6 +46,22 @@ def _games(file: Path) -> pd.DataFrame:
     return pd.DataFrame(
         {"seconds": header["t_start"] + games["t"], "steps": games["l"].cumsum() / frames_per_step, "score": games["r"]}
     )
+
+
+def mean_curve(runs: Sequence[Path], n_points: int = 100) -> tuple[np.ndarray, Estimate]:
+    """
+    The running mean of scores, mean over runs, as far as all of them have come.
+
+    :param runs: folders of training runs
+    :param n_points: how many points the curve has
+    :return: agent steps (n_points,), and scores with their interval over runs, (n_points,)
+    :raises LoadMonitorResultsError: if one of them is not such a folder
+    """
+    games = [training_scores(run) for run in runs]
+    end = min(of_run["steps"].iloc[-1] for of_run in games)
+    steps = np.linspace(min(max(of_run["steps"].iloc[0] for of_run in games), end), end, n_points)
+    scores = np.stack([np.interp(steps, of_run["steps"], of_run["mean"]) for of_run in games], axis=-1)
+    return steps, estimate(mean, [scores], n_resamples=2_000)
 
 
 def plot_scores(runs: Mapping[str, Path]) -> Figure:

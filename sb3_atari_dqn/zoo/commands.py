@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sb3_atari_dqn.zoo.bench import bench
+from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
@@ -24,6 +25,7 @@ commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all thei
 
 commands of this package:
   evaluate                play whole games with a trained model and print the scores
+  compare                 compare runs over seeds and games
   plot                    draw the scores of training runs
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
@@ -44,6 +46,8 @@ def main() -> None:
     elif command == "evaluate":
         register()
         evaluate(arguments)
+    elif command == "compare":
+        compare(arguments)
     elif command == "plot":
         plot(arguments)
     elif command == "bench":
@@ -57,9 +61,8 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        sys.exit(
-            f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, 'evaluate', 'plot', 'bench', 'presets'))}"
-        )
+        ours = ("evaluate", "compare", "plot", "bench", "presets")
+        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 
 def _warn_if_shadowed() -> None:

@@ -1,20 +1,47 @@
-"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, in Gymnasium's environments as its run has them."""
+"""``python -m sb3_atari_dqn evaluate``: whole games with a trained model, as in its training or by a protocol."""
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-import yaml
+import gymnasium as gym
 from rl_zoo3.utils import ALGOS, create_test_env, get_saved_hyperparams
-from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tqdm import tqdm
+
+from sb3_atari_dqn.envs.ale_vec_env import is_atari
+from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, find_rom, guess_preprocessing
+from sb3_atari_dqn.evaluation.play import N_ENVS, Episode, ModelPolicy, play_episodes, play_protocol
+from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
+from sb3_atari_dqn.evaluation.results import AS_TRAINED, Evaluation, rules_of
+from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
+from sb3_atari_dqn.evaluation.statistics import histogram
+from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, load_model
+
+#: what is given in place of a model for random play
+RANDOM = "random"
 
 
-def evaluate(arguments: list[str]) -> None:
+class _Player(NamedTuple):
+    """
+    Who is to play what.
+
+    :param env_id: the game
+    :param algo: name of the algorithm in RL Zoo, or ``RANDOM``
+    :param model_path: file of the model; None for random play
+    :param run: the run that the model is of; None if that is not known
+    """
+
+    env_id: str
+    algo: str
+    model_path: Path | None
+    run: Run | None
+
+
+def evaluate(arguments: Sequence[str]) -> None:
     """
     Play whole games, print their scores' statistics.
 
@@ -23,52 +50,169 @@ def evaluate(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sb3_atari_dqn evaluate", description="Play whole games with a trained model and print the scores."
     )
-    parser.add_argument("run", type=Path, help="folder of a training run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1")
-    parser.add_argument("--episodes", type=int, default=30, help="whole games to play (default: %(default)s)")
+    parser.add_argument(
+        "run", help="folder of a training run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1; or a model's zip file; or 'random'"
+    )
+    parser.add_argument(
+        "--protocol", metavar="NAME", help=f"rules to play by: {', '.join(PROTOCOLS)} (default: those of the run's training)"
+    )
+    parser.add_argument("--episodes", type=int, help="whole games to play (default: 30, or what the protocol says)")
     parser.add_argument("--seed", type=int, default=0, help="seed of games and epsilon (default: %(default)s)")
+    parser.add_argument(
+        "--json", type=Path, help="file for the scores of all games (default: in the run's folder, if there is a protocol)"
+    )
     parser.add_argument("--load-best", action="store_true", help="the best model of the run's evaluations, not the last one")
     parser.add_argument("--deterministic", action="store_true", help="always the best action, never a random one")
+    parser.add_argument("--env", metavar="ID", help="the game, for a zip file or 'random'")
+    parser.add_argument("--algo", metavar="NAME", help="the algorithm of a zip file, where it does not tell")
     args = parser.parse_args(arguments)
 
-    args_files = sorted(args.run.glob("*/args.yml"))
-    if len(args_files) != 1:
-        parser.error(
-            f"{str(args.run)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
-        )
-    if args.episodes < 1:
-        parser.error(f"--episodes {args.episodes} must be at least 1")
-    run_args = yaml.load(args_files[0].read_text(), Loader=yaml.UnsafeLoader)  # RL Zoo's file, with its Python tags
-    model_path = args.run / ("best_model.zip" if args.load_best else f"{args_files[0].parent.name}.zip")
-    if not model_path.is_file():
-        parser.error(f"{str(model_path)!r} does not exist")
+    try:
+        _check(args)
+        player = _find_player(args)
+        for package in (player.run.args.get("gym_packages") or []) if player.run is not None else []:
+            importlib.import_module(package)
+        model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed)
+        evaluation = _play(args, player, model)
+    except ValueError as error:
+        parser.error(str(error))
 
-    scores = play(model_path, run_args, args_files[0].parent, args.episodes, args.seed, args.deterministic)
-    print(
-        f"{run_args['env']}: mean {scores.mean():.2f}, standard deviation {scores.std():.2f}, "
-        f"minimum {scores.min():g}, maximum {scores.max():g} (whole games: {len(scores)})"
+    spec = gym.registry.get(player.env_id)
+    game = find_rom(player.env_id) if spec is not None and is_atari(spec) else None
+    output = args.json
+    if output is None and args.protocol is not None and player.run is not None:
+        assert player.model_path is not None
+        is_last = player.model_path.stem == player.run.params.name
+        output = evaluation_file(player.run.folder, args.protocol, "" if is_last else player.model_path.stem)
+    if output is not None:  # first of all: who reads what is printed may stop reading
+        evaluation.save(output, game)
+    _show(evaluation, game)
+    if output is not None:
+        print(output)
+
+
+def evaluation_file(folder: Path, protocol: str, model: str = "") -> Path:
+    """
+    :param folder: of a training run
+    :param protocol: name of a protocol
+    :param model: name of the model, if it is not the last one of the run
+    :return: where its evaluation is written if no other place is given
+    """
+    return folder / f"evaluation_{protocol}{'_' if model else ''}{model}.json"
+
+
+def _check(args: argparse.Namespace) -> None:
+    """
+    :param args: of the command line
+    :raises ValueError: for what is not allowed, whatever is to play
+    """
+    if args.episodes is not None and args.episodes < 1:
+        raise ValueError(f"--episodes {args.episodes} must be at least 1")
+    if not 0 <= args.seed < 2**32 - N_ENVS:
+        raise ValueError(f"--seed {args.seed} must be from 0 to {2**32 - N_ENVS - 1}")
+    if args.json is not None and args.json.is_dir():
+        raise ValueError(f"--json {str(args.json)!r} is a folder")
+    if args.protocol is not None:
+        find_protocol(args.protocol)
+        if args.deterministic:
+            raise ValueError(f"--deterministic does not go with --protocol {args.protocol}, which says how to act")
+    if args.algo is not None and args.algo not in ALGOS:
+        raise ValueError(f"--algo {args.algo!r} is not known; choose one of {', '.join(ALGOS)}")
+
+
+def _find_player(args: argparse.Namespace) -> _Player:
+    """
+    :param args: of the command line
+    :return: who is to play what
+    :raises ValueError: if that is not clear
+    """
+    path = Path(args.run)
+    if path.is_file() and args.env is None:
+        try:
+            run = find_run(path.parent)
+        except ValueError:
+            raise ValueError(f"{args.run!r} is not of a training run and does not tell the game: give --env") from None
+        return _Player(run.args["env"], args.algo or run.args["algo"], path, run)
+    if args.run == RANDOM or path.is_file():
+        if args.env is None:
+            raise ValueError(f"{args.run!r} does not tell the game: give --env, e.g. --env BreakoutNoFrameskip-v4")
+        if args.protocol is None:
+            raise ValueError(f"{args.run!r} does not tell the rules: give --protocol, one of {', '.join(PROTOCOLS)}")
+        if args.load_best or (args.run == RANDOM and args.algo is not None):
+            raise ValueError(f"--load-best and --algo do not go with {args.run!r}")
+        find_rom(args.env)
+        if args.run == RANDOM:
+            return _Player(args.env, RANDOM, None, None)
+        return _Player(args.env, args.algo or find_algo(path), path, None)
+    run = find_run(path)
+    for name in ("env", "algo"):
+        if vars(args)[name] is not None:
+            raise ValueError(f"--{name} {vars(args)[name]} does not go with a run, which has its own: {run.args[name]}")
+    return _Player(run.args["env"], run.args["algo"], run.model_path(args.load_best), run)
+
+
+def _play(args: argparse.Namespace, player: _Player, model: BaseAlgorithm | None) -> Evaluation:
+    """
+    :param args: of the command line
+    :param player: who is to play what
+    :param model: the player's model
+    :return: the games
+    :raises ValueError: if the model does not fit the game
+    """
+    if args.protocol is None:
+        assert player.run is not None
+        assert model is not None
+        episodes = play_as_trained(player.run, model, args.episodes or 30, args.seed, args.deterministic)
+        name, rules = AS_TRAINED, {}
+    else:
+        protocol = find_protocol(args.protocol)
+        seen = _preprocessing(player, model)
+        episodes = play_protocol(protocol, player.env_id, model, seen, args.seed, args.episodes)
+        name, rules = protocol.name, rules_of(protocol)
+    return Evaluation(
+        protocol=name,
+        rules=rules,
+        env_id=player.env_id,
+        label=player.run.label if player.run is not None else player.algo,
+        model=RANDOM if player.model_path is None else str(player.model_path),
+        algo=player.algo,
+        training_seed=None if player.run is None else player.run.args["seed"],
+        training_steps=None if model is None else model.num_timesteps,
+        seed=args.seed,
+        episodes=tuple(episodes),
     )
 
 
-def play(
-    model_path: Path, run_args: dict[str, Any], params_path: Path, n_episodes: int, seed: int, deterministic: bool
-) -> np.ndarray:
+def _preprocessing(player: _Player, model: BaseAlgorithm | None) -> Preprocessing:
     """
-    :param model_path: the model's zip file
-    :param run_args: arguments of the training run
-    :param params_path: folder with the run's ``config.yml``
+    :param player: who is to play
+    :param model: its model
+    :return: what it was trained to see
+    :raises ValueError: if that is not known
+    """
+    if model is None:
+        return UNSEEN
+    if player.run is not None:
+        return player.run.preprocessing()
+    return guess_preprocessing(player.env_id, model.observation_space)
+
+
+def play_as_trained(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int, deterministic: bool) -> list[Episode]:
+    """
+    Play in Gymnasium's environments, made from the configuration of the model's training.
+
+    :param run: the model's training
+    :param model: the model
     :param n_episodes: whole games to play
     :param seed: of games and epsilon
     :param deterministic: always the best action
-    :return: scores, float (n_episodes,)
+    :return: the games
     """
-    for package in run_args.get("gym_packages") or []:
-        importlib.import_module(package)
-    hyperparams, stats_path = get_saved_hyperparams(str(params_path), test_mode=True)
-    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run_args["env_kwargs"] or {})}
-    set_random_seed(seed)
+    hyperparams, stats_path = get_saved_hyperparams(str(run.params), test_mode=True)
+    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args["env_kwargs"] or {})}
     env = create_test_env(
-        run_args["env"],
-        n_envs=min(n_episodes, 8),
+        run.args["env"],
+        n_envs=min(n_episodes, N_ENVS),
         stats_path=stats_path,
         seed=seed,
         should_render=False,
@@ -76,15 +220,29 @@ def play(
         env_kwargs=env_kwargs,
         vec_env_cls=DummyVecEnv,
     )
-    model = ALGOS[run_args["algo"]].load(model_path, seed=seed)
-    with tqdm(total=n_episodes, desc="games", unit="game") as bar:
+    set_random_seed(seed)
+    model.set_random_seed(seed)
+    try:
+        return play_episodes(env, ModelPolicy(model, deterministic), n_episodes, seed)
+    finally:
+        env.close()
 
-        def show(variables: dict[str, Any], _: dict[str, Any]) -> None:
-            bar.update(len(variables["episode_rewards"]) - bar.n)
 
-        scores = np.array(
-            evaluate_policy(model, env, n_episodes, deterministic, callback=show, return_episode_rewards=True)[0]
-        )
-        bar.update(len(scores) - bar.n)
-    env.close()
-    return scores
+def _show(evaluation: Evaluation, game: str | None) -> None:
+    """
+    :param evaluation: what to print
+    :param game: as ALE names its ROM; None if it is no Atari game
+    """
+    summary = evaluation.summary()
+    mean = summary.mean.value
+    print(
+        f"{evaluation.env_id}: mean {mean:.2f}, standard deviation {summary.std:.2f}, "
+        f"minimum {summary.minimum:g}, maximum {summary.maximum:g} (whole games: {len(evaluation.episodes)})"
+    )
+    line = f"{evaluation.protocol}: median {summary.median:g}"
+    if len(evaluation.episodes) > 1:
+        line += f", 95 % interval of the mean [{summary.mean.low:.2f}, {summary.mean.high:.2f}]"
+    if game is not None and game in reference_scores():
+        line += f", human-normalised {human_normalized_score(game, float(mean)):.3f}"
+    print(line)
+    print(histogram(evaluation.scores))

@@ -1,0 +1,180 @@
+"""Training runs as RL Zoo leaves them: a folder with a model, arguments, configuration and Monitor's files."""
+
+import inspect
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from rl_zoo3.utils import ALGOS, get_saved_hyperparams
+from stable_baselines3.common.atari_wrappers import (
+    AtariWrapper,
+    ClipRewardEnv,
+    EpisodicLifeEnv,
+    FireResetEnv,
+    MaxAndSkipEnv,
+    NoopResetEnv,
+    StickyActionEnv,
+    WarpFrame,
+)
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_atari_dqn.base import QLearningAlgorithm, keyword_names
+from sb3_atari_dqn.envs.motion_tracer import MotionTracer
+from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
+from sb3_atari_dqn.evaluation.environments import Preprocessing
+from sb3_atari_dqn.zoo.native_envs import find_wrappers
+
+#: wrappers that are about a game's rules alone, which a protocol has
+_RULES = (NoopResetEnv, MaxAndSkipEnv, StickyActionEnv, ClipRewardEnv)
+
+#: arguments of ALE's environments that a protocol fixes
+_RULES_OF_ENV = {"frameskip", "repeat_action_probability", "max_num_frames_per_episode", "full_action_space", "render_mode"}
+
+
+class Run(NamedTuple):
+    """
+    A training run.
+
+    :param folder: where it is
+    :param args: arguments that RL Zoo's ``train`` was called with
+    :param params: folder with its configuration
+    """
+
+    folder: Path
+    args: dict[str, Any]
+    params: Path
+
+    @property
+    def label(self) -> str:
+        """What runs have in common that differ in game and seed alone: algorithm, preset and what else was changed."""
+        words = [self.args["algo"]]
+        preset = Path(self.args.get("conf_file") or words[0]).stem
+        if preset != words[0]:
+            words.append(preset)
+        if self.args.get("n_timesteps", -1) > 0:
+            words.append(f"-n {self.args['n_timesteps']}")
+        words += [f"{name}={value!r}" for name, value in sorted((self.args.get("hyperparams") or {}).items())]
+        return " ".join(words)
+
+    def model_path(self, best: bool = False) -> Path:
+        """
+        :param best: the best model of the run's evaluations, not the last one
+        :return: the model's file
+        :raises ValueError: if it is not there
+        """
+        path = self.folder / ("best_model.zip" if best else f"{self.params.name}.zip")
+        if not path.is_file():
+            raise ValueError(f"{str(path)!r} does not exist")
+        return path
+
+    def preprocessing(self) -> Preprocessing:
+        """
+        :return: what its model was trained to see
+        :raises ValueError: if that is something that protocols do not know
+        """
+        hyperparams, _ = get_saved_hyperparams(str(self.params), test_mode=True)
+        env_kwargs = {**(hyperparams.get("env_kwargs") or {}), **(self.args.get("env_kwargs") or {})}
+        for name in env_kwargs.keys() - _RULES_OF_ENV:
+            raise ValueError(f"{str(self.folder)!r}: env_kwargs: {name}={env_kwargs[name]!r} does not go with a protocol")
+        try:
+            return find_preprocessing(hyperparams)
+        except ValueError as error:
+            raise ValueError(f"{str(self.folder)!r}: {error}") from None
+
+
+def find_run(folder: Path) -> Run:
+    """
+    :param folder: of a training run
+    :return: the run
+    :raises ValueError: if it is not one
+    """
+    args_files = sorted(folder.glob("*/args.yml"))
+    if len(args_files) != 1:
+        raise ValueError(
+            f"{str(folder)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
+        )
+    args = yaml.load(args_files[0].read_text(), Loader=yaml.UnsafeLoader)  # RL Zoo's file, with its Python tags
+    return Run(folder, dict(args), args_files[0].parent)
+
+
+def find_preprocessing(hyperparams: Mapping[str, Any]) -> Preprocessing:
+    """
+    :param hyperparams: what a configuration holds for one environment
+    :return: the picture that its wrappers make
+    :raises ValueError: for wrappers that protocols do not know
+    """
+    for key in ("normalize", "vec_env_wrapper"):
+        if hyperparams.get(key):
+            raise ValueError(f"{key}={hyperparams[key]!r} does not go with a protocol")
+    seen = Preprocessing(
+        (0, 0), hyperparams.get("frame_stack") or 1, None, False, False, bool(hyperparams.get("native_envs", False))
+    )
+    for wrapper, kwargs in find_wrappers(dict(hyperparams)):
+        if wrapper in (AtariWrapper, MotionTracerAtariWrapper):
+            seen = seen._replace(fire_reset=True, episodic_life=kwargs.get("terminal_on_life_loss", True))
+        if wrapper in (MotionTracer, MotionTracerAtariWrapper):
+            tracer: dict[str, Any] = {name: kwargs[name] for name in ("decay", "threshold") if name in kwargs}
+            seen = seen._replace(screen_size=(kwargs.get("height", 105), kwargs.get("width", 80)), tracer=tracer)
+        elif wrapper is AtariWrapper:
+            seen = seen._replace(screen_size=(kwargs.get("screen_size", 84),) * 2)
+        elif wrapper is WarpFrame:
+            seen = seen._replace(screen_size=(kwargs.get("height", 84), kwargs.get("width", 84)))
+        elif wrapper is EpisodicLifeEnv:
+            seen = seen._replace(episodic_life=True)
+        elif wrapper is FireResetEnv:
+            seen = seen._replace(fire_reset=True)
+        elif wrapper not in _RULES:
+            raise ValueError(f"env_wrapper: {wrapper.__name__} does not go with a protocol, which would not know what it does")
+    if seen.screen_size == (0, 0) or (seen.tracer is not None and seen.n_stack > 1):
+        raise ValueError(
+            f"env_wrapper={hyperparams.get('env_wrapper')!r} with frame_stack={hyperparams.get('frame_stack')!r} does not go "
+            "with a protocol: frames must be made small by AtariWrapper or WarpFrame, or be those of the motion tracer alone"
+        )
+    return seen
+
+
+def find_algo(path: Path) -> str:
+    """
+    :param path: a model's zip file
+    :return: name of its algorithm in RL Zoo: the one with its policy, and of several the one whose arguments it has saved
+    :raises ValueError: if that is not clear
+    """
+    try:
+        with zipfile.ZipFile(path) as model:
+            data = json.loads(model.read("data"))
+        module = data["policy_class"]["__module__"]
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is not a model that Stable-Baselines3 saved: {error!r}") from error
+    fits = {}
+    for name, algorithm in ALGOS.items():
+        if any(policy.__module__ == module for policy in algorithm.policy_aliases.values()):
+            names = keyword_names(algorithm)
+            fits[name] = len(names & data.keys()) - len(names - data.keys())
+    best = [name for name in fits if fits[name] == max(fits.values())]
+    if len(best) != 1:
+        raise ValueError(f"{str(path)!r} does not tell its algorithm: give --algo, one of {', '.join(best or ALGOS)}")
+    return best[0]
+
+
+def load_model(path: Path, algo: str, seed: int) -> BaseAlgorithm:
+    """
+    :param path: a model's zip file
+    :param algo: name of its algorithm in RL Zoo
+    :param seed: of the model
+    :return: the model, to play with
+    :raises ValueError: if it cannot be loaded
+    """
+    algorithm = ALGOS[algo]
+    without_memory: dict[str, Any] = {}
+    if issubclass(algorithm, OffPolicyAlgorithm) and not issubclass(algorithm, QLearningAlgorithm):
+        without_memory = {"buffer_size": 1}  # SB3 would allocate it whole
+        if "optimize_memory_usage" in inspect.signature(algorithm).parameters:
+            without_memory["optimize_memory_usage"] = False
+    try:
+        return algorithm.load(path, seed=seed, **without_memory)
+    except Exception as error:  # whatever another algorithm's file raises
+        raise ValueError(f"{str(path)!r} cannot be loaded as {algo!r}: {error!r}") from error
