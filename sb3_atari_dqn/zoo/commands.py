@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+from sb3_atari_dqn.zoo.ablation import ablation
 from sb3_atari_dqn.zoo.bench import bench
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
@@ -26,6 +27,7 @@ commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all thei
 commands of this package:
   evaluate                play whole games with a trained model and print the scores
   compare                 compare runs over seeds and games
+  ablation                train presets with several seeds, play, and compare
   plot                    draw the scores of training runs
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
@@ -48,6 +50,8 @@ def main() -> None:
         evaluate(arguments)
     elif command == "compare":
         compare(arguments)
+    elif command == "ablation":
+        ablation(arguments)
     elif command == "plot":
         plot(arguments)
     elif command == "bench":
@@ -61,7 +65,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "plot", "bench", "presets")
+        ours = ("evaluate", "compare", "ablation", "plot", "bench", "presets")
         sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 

@@ -20,6 +20,13 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_folder().glob("*.yml"))}
 
 
+def ablations() -> dict[str, Path]:
+    """
+    :return: path of each list of variants, by the name that ``ablation`` takes
+    """
+    return {path.stem: path for path in sorted((_folder() / "ablations").glob("*.yml"))}
+
+
 def find_config(config: str) -> str:
     """
     :param config: what somebody gave as ``--conf-file``: a path, the name of a preset, or a Python module

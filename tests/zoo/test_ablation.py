@@ -1,0 +1,139 @@
+"""An ablation of two small variants, trained, interrupted, compared; and what cannot be one."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sb3_atari_dqn.zoo.ablation import ablation, check, format_status, read_ablation, runs_of, train_command
+from sb3_atari_dqn.zoo.presets import ablations, presets
+
+SMALL: dict[str, Any] = {
+    "env": "BreakoutNoFrameskip-v4",
+    "n_timesteps": 400,
+    "seeds": [1],
+    "protocol": "nature",
+    "episodes": 2,
+    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 200, "update_period": 4},
+    "variants": {"plain": {}, "with C51": {"conf_file": "c51", "params": {"n_steps": 2}}},
+}
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_trains_plays_compares_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = write(tmp_path / "small.yml", SMALL), tmp_path / "runs"
+    arguments = [file, "-f", str(folder), "--jobs", "2"]
+    ablation([*arguments, "--list"])
+    assert not folder.exists()
+    ablation(arguments)
+    printed = capsys.readouterr().out
+    assert "interquartile mean" in printed
+    assert (folder / "ablation.png").stat().st_size > 10_000
+    figures = json.loads((folder / "ablation.json").read_text())
+    assert {run["label"] for run in figures["runs"]} == {"plain", "with C51"}
+    experiment = folder / "with_C51" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1"
+    config = (experiment / "BreakoutNoFrameskip-v4" / "config.yml").read_text()
+    assert "categorical" in config
+    evaluation = json.loads((experiment / "evaluation_nature.json").read_text())
+    assert len(evaluation["episodes"]) == 2
+    assert evaluation["training_steps"] == 400
+
+    # what is done stays done; what was not finished is trained anew
+    model = experiment / "BreakoutNoFrameskip-v4.zip"
+    before = model.stat().st_mtime_ns
+    shutil.rmtree(folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "BreakoutNoFrameskip-v4")
+    (folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "evaluation_nature.json").unlink()
+    ablation([*arguments, "--list"])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["plain", "-"]
+    ablation(arguments)
+    assert model.stat().st_mtime_ns == before
+    assert (folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "evaluation_nature.json").is_file()
+
+    for changed, message in (
+        (["-n", "500"], "is of another ablation, with n_timesteps=400, not 500"),
+        (["--env", "PongNoFrameskip-v4"], "is of another ablation, with env='BreakoutNoFrameskip-v4', not 'PongNo"),
+    ):
+        with pytest.raises(SystemExit):
+            ablation([*arguments, *changed])
+        assert message in capsys.readouterr().err
+    other = write(tmp_path / "other.yml", {**SMALL, "variants": {"plain": {"conf_file": "double"}}})
+    with pytest.raises(SystemExit):
+        ablation([other, "-f", str(folder)])
+    assert "whose 'plain' is {'conf_file': 'dqn_custom', 'params': {}}" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A learning rate that only the training finds out to be none."""
+    content = {**SMALL, "variants": {"plain": {"params": {"learning_rate": "nonsense"}}}}
+    with pytest.raises(SystemExit, match=r"1 of 1 runs failed; see train.txt and evaluate.txt in .*seed_1"):
+        ablation([write(tmp_path / "bad.yml", content), "-f", str(tmp_path / "runs")])
+    assert "nonsense" in (tmp_path / "runs" / "plain" / "seed_1" / "train.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ablations())
+def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None:
+    plan = read_ablation(name)
+    check(plan)
+    assert len(plan.variants) > 3
+    assert plan.seeds == [1, 2, 3]
+    runs = list(runs_of(plan, tmp_path))
+    assert len(runs) == 3 * len(plan.variants)
+    assert len({run.folder for run in runs}) == len(runs)
+    assert [run.seed for run in runs[: len(plan.variants)]] == [1] * len(plan.variants)
+    for run in runs:
+        command = train_command(plan, run, "cpu")
+        assert command[command.index("--conf-file") + 1] == str(presets()[run.variant.conf_file])
+        assert command[command.index("--seed") + 1] == str(run.seed)
+    assert len(format_status(plan, runs).splitlines()) == 1 + len(plan.variants)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"variants": {"a": {"conf_file": "raimbow"}}}, [], "'raimbow' is neither a file nor a preset; the presets are"),
+        ({"variants": {"a": {"conf": "rainbow"}}}, [], "variant 'a' has no argument 'conf'; did you mean 'conf_file'"),
+        ({"variants": {"a": {"params": {"n_step": 3}}}}, [], "no argument 'n_step'; did you mean 'n_steps'"),
+        ({"variants": {"../a": {}}}, [], "variant '../a' must be a name for a folder"),
+        ({"variants": {}}, [], "needs variants"),
+        ({"seed": [1]}, [], "has no argument 'seed'; did you mean 'seeds'"),
+        ({"seeds": [1, 2, 1]}, [], "seed 1 is given twice"),
+        ({"seeds": []}, [], r"seeds=\[\] must be whole numbers"),
+        ({"protocol": "none"}, [], "nature, dqn-zoo, machado, tutorial"),
+        ({"env": "PongNoFrameskip-v9"}, [], "env='PongNoFrameskip-v9' is not known"),
+        ({"env": "CartPole-v1"}, [], "'CartPole-v1' is not one of ALE's games"),
+        ({"n_timesteps": 0}, [], "n_timesteps=0 must be a whole number"),
+        ({}, ["--episodes", "0"], "episodes=0 must be a whole number"),
+        ({}, ["--jobs", "0"], "--jobs 0 must be at least 1"),
+        ({}, ["--seeds", "3", "3"], "seed 3 is given twice"),
+    ],
+)
+def test_bad_input(
+    changes: dict[str, Any], arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "bad.yml", {**SMALL, **changes})
+    with pytest.raises(SystemExit):
+        ablation([file, "-f", str(tmp_path / "runs"), *arguments])
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1, 2]", "needs variants"), ("a: [", "is not YAML"), ("variants: {a: {}}", "lacks env, n_timesteps")],
+)
+def test_bad_files(content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.yml").write_text(content)
+    with pytest.raises(SystemExit):
+        ablation([str(tmp_path / "bad.yml"), "-f", str(tmp_path / "runs")])
+    assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ablation(["nothing", "-f", str(tmp_path / "runs")])
+    assert "'nothing' is neither a file nor one of ladder, rainbow" in capsys.readouterr().err
