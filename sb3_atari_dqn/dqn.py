@@ -137,8 +137,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         del arguments["self"]
         self.check_values({**arguments, "update_period": update_period})
         arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
-        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None:  # noise explores
-            arguments = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0, **arguments}
+        epsilons = {"exploration_initial_eps", "exploration_final_eps"}
+        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") and not epsilons & arguments.keys():
+            arguments.update(dict.fromkeys(epsilons, 0.0))  # noise explores
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
@@ -173,12 +174,21 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 f"target_update_interval={interval!r} must be a whole number of agent steps, at least 1, "
                 "or None for no target network"
             )
-        if interval is None and "target_update_interval" in settings and settings.get("tau", 1.0) != 1.0:
+        has_no_target = interval is None and "target_update_interval" in settings
+        if has_no_target and settings.get("double_q", False):
+            raise ValueError("double_q=True has no effect without a target network (target_update_interval=None)")
+        if has_no_target and settings.get("tau", 1.0) != 1.0:
             raise ValueError(f"tau={settings['tau']} has no effect without a target network (target_update_interval=None)")
         check_number(settings, "eval_epsilon", 0, 1)
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
             kwargs = settings.get("replay_buffer_kwargs") or {}
             FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
+        else:
+            for name in ("priority_exponent", "importance_exponent"):
+                if name in (settings.get("replay_buffer_kwargs") or {}):
+                    raise ValueError(
+                        f'{name} in replay_buffer_kwargs needs replay_buffer_class="FrameReplayBuffer", for images'
+                    )
         acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
         cls._check_update_period(settings)
 
@@ -327,8 +337,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        Load a replay memory as Stable-Baselines3 does; rewards are clipped and steps folded as this model has it, not as the
-        saver had.
+        Load a replay memory as Stable-Baselines3 does; rewards are clipped, steps folded and transitions drawn as this model
+        has it, not as the saver had. Priorities are kept if they were made with the same exponents.
 
         :param path: file written by ``save_replay_buffer``
         :param truncate_last_traj: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``
@@ -337,7 +347,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         assert self.replay_buffer is not None
         set_reward_clipping(self.replay_buffer, self.clip_rewards)
         if isinstance(self.replay_buffer, FrameReplayBuffer):
-            self.replay_buffer.adapt(self.device, self.n_steps, self.gamma)
+            kwargs = self.replay_buffer_kwargs
+            self.replay_buffer.adapt(
+                self.device, self.n_steps, self.gamma, kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
+            )
 
     def _setup_learn(
         self,

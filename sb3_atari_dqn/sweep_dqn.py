@@ -41,7 +41,7 @@ from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.learning.losses import Loss, fit_loss
 from sb3_atari_dqn.networks.extractors import TutorialCNN
 from sb3_atari_dqn.networks.optimizers import CachedRMSpropTFLike, resolve_optimizer
-from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, check_policy_kwargs
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
 from sb3_atari_dqn.replay.sweep_memory import Statistics, Summary, SweepMemory
 from sb3_atari_dqn.sweep_logs import SweepLogs
@@ -295,6 +295,13 @@ class SweepDQN(QLearningAlgorithm):
         :param settings: arguments of the constructor by name, those that are given; others have their defaults
         :raises ValueError: for one that is out of its range
         """
+        policy_kwargs = settings.get("policy_kwargs") or {}
+        check_policy_kwargs(policy_kwargs)
+        for name in ("distribution", "noisy_sigma"):
+            if policy_kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name}={policy_kwargs[name]!r} does not go with {cls.__name__}, which fits Q-values as they are"
+                )
         defaults = {
             parameter.name: parameter.default for parameter in inspect.signature(SweepDQN.__init__).parameters.values()
         }

@@ -11,6 +11,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.evaluation.environments import Preprocessing, make_env
 from sb3_atari_dqn.evaluation.protocols import Protocol
 
@@ -90,7 +91,9 @@ def make_policy(model: BaseAlgorithm | None, epsilon: float, n_actions: int, see
     rng = np.random.default_rng(seed)
     if model is None:
         return EpsilonGreedyPolicy(None, 1.0, n_actions, rng)
-    return EpsilonGreedyPolicy(ModelPolicy(model, isinstance(model, OffPolicyAlgorithm)), epsilon, n_actions, rng)
+    return EpsilonGreedyPolicy(
+        ModelPolicy(model, isinstance(model, OffPolicyAlgorithm | QLearningAlgorithm)), epsilon, n_actions, rng
+    )
 
 
 def play_protocol(
@@ -99,7 +102,6 @@ def play_protocol(
     model: BaseAlgorithm | None,
     preprocessing: Preprocessing,
     seed: int = 0,
-    n_episodes: int | None = None,
 ) -> list[Episode]:
     """
     Play as a protocol says. The same seed plays the same games.
@@ -109,12 +111,10 @@ def play_protocol(
     :param model: what to play with; None for random play
     :param preprocessing: what the model was trained to see
     :param seed: of games, epsilon and the model
-    :param n_episodes: whole games, if not as many as the protocol says
     :return: the games
     :raises ValueError: if the model is not made for this game's observations or actions
     """
-    n_frames = protocol.n_frames if n_episodes is None else None
-    n_episodes = n_episodes or protocol.n_episodes
+    n_episodes, n_frames = protocol.n_episodes, protocol.n_frames
     n_envs = 1 if n_frames is not None else min(N_ENVS, n_episodes or 1)
     if model is None:
         protocol = protocol._replace(frame_skip=protocol.random_frame_skip)

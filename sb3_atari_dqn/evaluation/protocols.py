@@ -47,6 +47,13 @@ class Protocol(NamedTuple):
     shows_lost_lives: bool
     full_action_space: bool
 
+    def with_episodes(self, n_episodes: int | None) -> "Protocol":
+        """
+        :param n_episodes: whole games to play; None for what the protocol says
+        :return: the protocol with that many games
+        """
+        return self if n_episodes is None else self._replace(n_episodes=n_episodes, n_frames=None)
+
 
 #: all protocols, by name
 PROTOCOLS = {

@@ -28,7 +28,7 @@ _PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "sb3-contrib", "rl-zoo3", "to
 class Evaluation:
     """
     :param protocol: name of the protocol
-    :param rules: its numbers, as they were applied; empty if there was none
+    :param rules: its numbers, with as many games as were asked for; empty if there was none
     :param env_id: the game
     :param label: what runs have in common that differ in game and seed alone
     :param model: the file, or "random"

@@ -41,12 +41,13 @@ class _QValuesOnly(NamedTuple):
 
 def q_function(q_net: nn.Module) -> QFunction:
     """
-    :param q_net: a network of ours, with ``action_values``, or any that gives Q-values (B, A)
+    :param q_net: a network of ours, with ``action_values``, or any that gives Q-values (B, A); a class that gives these in a
+        way of its own, by a ``forward`` below ``action_values``, is taken at its word
     :return: observations to action values
     """
-    action_values: QFunction | None = getattr(q_net, "action_values", None)
-    if action_values is not None:
-        return action_values
+    order = [base for base in type(q_net).__mro__ if {"action_values", "forward"} & vars(base).keys()]
+    if "action_values" in vars(order[0]):
+        return q_net.action_values  # type: ignore[return-value]  # a method
     return lambda observations: _QValuesOnly(q_net(observations))
 
 

@@ -152,7 +152,9 @@ class ComputeCopy(nn.Module):
 
     def __init__(self, q_net: nn.Module, dtype: th.dtype) -> None:
         super().__init__()
-        if not isinstance(q_net, ActionValueNetwork) or type(q_net).action_values is not ActionValueNetwork.action_values:
+        if not isinstance(q_net, ActionValueNetwork) or any(
+            getattr(type(q_net), name) is not getattr(ActionValueNetwork, name) for name in ("forward", "action_values")
+        ):
             raise ValueError(
                 f"{type(q_net).__name__} cannot be accelerated: it is not a features extractor with this package's layers "
                 f"behind it; {_USE_THE_SLOW_ONE}"

@@ -11,6 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_atari_dqn.networks.extractors import NatureCNN, TutorialCNN, check_image_size, resolve_extractor
 from sb3_atari_dqn.networks.heads import make_distribution, streams_of
@@ -31,6 +33,23 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
     if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real) or not 0 <= float(sigma) < math.inf):
         raise ValueError(f"noisy_sigma={sigma!r} must be a finite number of at least 0, or None for layers without noise")
     make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
+
+
+@th.no_grad()
+def _init_orthogonal(module: nn.Module, gain: float) -> None:
+    """
+    :param module: a layer; others than convolutions and fully connected ones are left alone
+    :param gain: of its weights
+    """
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        weight = th.empty_like(module.weight)
+        nn.init.orthogonal_(weight, gain)
+        if is_parametrized(module, "weight"):  # the normalised weight is computed from one that lies behind it
+            module.weight = weight  # which sets that one
+        else:
+            module.weight.copy_(weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class MlpPolicy(DQNPolicy):
@@ -113,9 +132,9 @@ class MlpPolicy(DQNPolicy):
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         q_net = ActionValueNetwork(**net_args, **self._head_kwargs()).to(self.device)
         if self.ortho_init:
-            q_net.apply(partial(self.init_weights, gain=math.sqrt(2)))
+            q_net.apply(partial(_init_orthogonal, gain=math.sqrt(2)))
             for stream in streams_of(q_net.q_net):
-                self.init_weights(stream[-1], gain=1)
+                _init_orthogonal(stream[-1], gain=1)
         elif isinstance(q_net.features_extractor, TutorialCNN):
             q_net.q_net.apply(TutorialCNN.init_weights)
         return q_net

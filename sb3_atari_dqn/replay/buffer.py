@@ -370,7 +370,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self.dones[self.pos] = done
         if self.handle_timeout_termination:
             self.timeouts[self.pos] = [info.get("TimeLimit.truncated", False) for info in infos]
-        self.sampler.add(self.pos)
+        self.sampler.add(np.array([self.pos]))
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
@@ -380,15 +380,29 @@ class FrameReplayBuffer(ReplayBuffer):
         for old, oldest in zip(forgotten, self._frame_ids[self.pos].tolist(), strict=False):
             self.frames.free(list({*old[0], *old[1]} - {*oldest[0], *oldest[1], BLACK}))
 
-    def adapt(self, device: th.device, n_steps: int, gamma: float) -> None:
+    def adapt(
+        self,
+        device: th.device,
+        n_steps: int,
+        gamma: float,
+        priority_exponent: float | None,
+        importance_exponent: float | None,
+    ) -> None:
         """
-        Go on in another model, after loading.
+        Go on in another model, after loading. Priorities are kept if they were made with the same exponents.
 
         :param device: where samples go
         :param n_steps: rewards to add up before bootstrapping
         :param gamma: discount factor of one step
+        :param priority_exponent: see the constructor
+        :param importance_exponent: see there
         """
         self.device, self.n_steps, self.gamma = device, n_steps, gamma
+        if (priority_exponent, importance_exponent) != (self.priority_exponent, self.importance_exponent):
+            self.priority_exponent, self.importance_exponent = priority_exponent, importance_exponent
+            self.sampler = make_sampler(self.buffer_size, self.n_envs, priority_exponent, importance_exponent)
+            self.sampler.add(np.arange(self.size()))
+            self._reported.clear()
         if isinstance(self.frames, DeviceFrames):
             self.frames.to(device)
 
@@ -423,7 +437,8 @@ class FrameReplayBuffer(ReplayBuffer):
         :param batch_size: how many transitions
         :return: which ones
         """
-        self._hand_on_priorities()
+        if self.device.type == "cpu":  # elsewhere they would have to be waited for: they are, when a transition is added
+            self._hand_on_priorities()
         return self.sampler.draw(batch_size, self.size())
 
     def report_priorities(self, draw: Draw, priorities: th.Tensor) -> None:
@@ -433,6 +448,10 @@ class FrameReplayBuffer(ReplayBuffer):
         """
         if self.priority_exponent is not None:
             self._reported.append((draw, priorities))
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._hand_on_priorities()  # which may be on a GPU
+        return vars(self)
 
     def _hand_on_priorities(self) -> None:
         for draw, priorities in self._reported:

@@ -33,9 +33,9 @@ class Draw(NamedTuple):
 class Sampler(Protocol):
     """Draws transitions from a memory."""
 
-    def add(self, position: int) -> None:
+    def add(self, positions: np.ndarray) -> None:
         """
-        :param position: where each environment's transition has been replaced
+        :param positions: where each environment's transition is new, integers (n,)
         """
 
     def draw(self, n_transitions: int, n_positions: int) -> Draw:
@@ -67,7 +67,7 @@ class UniformSampler:
     def __init__(self, n_envs: int) -> None:
         self.n_envs = n_envs
 
-    def add(self, position: int) -> None:
+    def add(self, positions: np.ndarray) -> None:
         """Nothing to do."""
 
     def draw(self, n_transitions: int, n_positions: int) -> Draw:
@@ -117,8 +117,8 @@ class PrioritizedSampler:
                 allowed = "of at least 0" if maximum == np.inf else f"in [0, {maximum}]"
                 raise ValueError(f"{name}={value!r} must be a number {allowed}")
 
-    def add(self, position: int) -> None:
-        self.tree.set(position * self.n_envs + np.arange(self.n_envs), self.highest)
+    def add(self, positions: np.ndarray) -> None:
+        self.tree.set((positions[:, None] * self.n_envs + np.arange(self.n_envs)).ravel(), self.highest)
 
     def draw(self, n_transitions: int, n_positions: int) -> Draw:
         total = self.tree.total
@@ -137,7 +137,7 @@ class PrioritizedSampler:
 
     def set_progress(self, progress_remaining: float) -> None:
         first = self.first_importance_exponent
-        self.importance_exponent = first + (1 - first) * (1 - progress_remaining)
+        self.importance_exponent = 1 - (1 - first) * max(progress_remaining, 0.0)  # a run may go a few steps too far
 
 
 def make_sampler(n_positions: int, n_envs: int, priority_exponent: float | None, importance_exponent: float | None) -> Sampler:

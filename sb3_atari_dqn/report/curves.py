@@ -48,11 +48,12 @@ def _games(file: Path) -> pd.DataFrame:
     )
 
 
-def mean_curve(runs: Sequence[Path], n_points: int = 100) -> tuple[np.ndarray, Estimate]:
+def mean_curve(runs: Sequence[Path], seed: int = 0, n_points: int = 100) -> tuple[np.ndarray, Estimate]:
     """
     The running mean of scores, mean over runs, as far as all of them have come.
 
     :param runs: folders of training runs
+    :param seed: of the bootstrap
     :param n_points: how many points the curve has
     :return: agent steps (n_points,), and scores with their interval over runs, (n_points,)
     :raises LoadMonitorResultsError: if one of them is not such a folder
@@ -61,7 +62,7 @@ def mean_curve(runs: Sequence[Path], n_points: int = 100) -> tuple[np.ndarray, E
     end = min(of_run["steps"].iloc[-1] for of_run in games)
     steps = np.linspace(min(max(of_run["steps"].iloc[0] for of_run in games), end), end, n_points)
     scores = np.stack([np.interp(steps, of_run["steps"], of_run["mean"]) for of_run in games], axis=-1)
-    return steps, estimate(mean, [scores], n_resamples=2_000)
+    return steps, estimate(mean, [scores], seed, n_resamples=2_000)
 
 
 def plot_scores(runs: Mapping[str, Path]) -> Figure:

@@ -337,7 +337,8 @@ def train_all(plan: Ablation, runs: Sequence[Run], n_jobs: int, device: str) -> 
     """
     waiting = [run for run in runs if score(plan, run) is None]
     total = len(waiting) * plan.n_timesteps
-    with tqdm(total=total, desc=f"{len(waiting)} runs", unit="step", smoothing=0.05) as bar:
+    bar: tqdm[Any] = tqdm(total=total, desc=f"{len(waiting)} runs", unit="step", smoothing=0.05)
+    with bar:
         processes = _Processes(n_jobs, bar)
 
         def train(run: Run) -> None:

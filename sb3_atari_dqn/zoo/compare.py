@@ -103,12 +103,12 @@ def compare(arguments: Sequence[str]) -> None:
     except (ValueError, LoadMonitorResultsError) as error:
         parser.error(str(error))
     figures = compute(table, args.seed)
-    show(protocol, table, figures)
+    show(protocol, table, figures, args.seed)
     if args.json is not None:
         args.json.write_text(json.dumps(to_json(protocol, table, figures), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         print(args.json)
     if args.output is not None:
-        plot_comparison(_curves(table), figures.aggregates, figures.profiles, figures.improvements).savefig(
+        plot_comparison(_curves(table, args.seed), figures.aggregates, figures.profiles, figures.improvements).savefig(
             args.output, dpi=120
         )
         print(args.output)
@@ -247,6 +247,9 @@ def group(entries: Sequence[Entry]) -> Table:
         of_game.append(entry)
     games = sorted({entry.game for entry in entries})
     for label, by_game in table.items():
+        counts = {game: len(runs) for game, runs in by_game.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"{label!r} has different numbers of runs, {counts}: games with more of them would count more")
         missing = [game for game in games if game not in by_game]
         if missing:
             raise ValueError(f"{label!r} has no run on {', '.join(missing)}: compare on games that all have")
@@ -291,9 +294,10 @@ def compute(table: Table, seed: int) -> Figures:
     )
 
 
-def _curves(table: Table) -> dict[str, dict[str, tuple[np.ndarray, Estimate]]]:
+def _curves(table: Table, seed: int) -> dict[str, dict[str, tuple[np.ndarray, Estimate]]]:
     """
     :param table: runs by label and game
+    :param seed: of the bootstrap
     :return: learning curves by game and label, of those whose runs are all at hand
     """
     curves: dict[str, dict[str, tuple[np.ndarray, Estimate]]] = {}
@@ -301,21 +305,22 @@ def _curves(table: Table) -> dict[str, dict[str, tuple[np.ndarray, Estimate]]]:
         for game, runs in by_game.items():
             folders = [entry.folder for entry in runs if entry.folder is not None]
             if len(folders) == len(runs):
-                curves.setdefault(game, {})[label] = mean_curve(folders)
+                curves.setdefault(game, {})[label] = mean_curve(folders, seed)
     return curves
 
 
-def show(protocol: str, table: Table, figures: Figures) -> None:
+def show(protocol: str, table: Table, figures: Figures, seed: int) -> None:
     """
     :param protocol: by which the games were played
     :param table: runs by label and game
     :param figures: what can be said of them
+    :param seed: of the bootstrap
     """
     print(f"protocol: {protocol}. Intervals: 95 %, stratified bootstrap over runs; none where a game has one run only.\n")
     rows = [["game", "label", "runs", "games", "score", "normalised", "random", "human", "DQN (Nature)"]]
     for label, by_game in table.items():
         for game, runs in by_game.items():
-            scores = estimate(mean, [np.array([entry.score for entry in runs])])
+            scores = estimate(mean, [np.array([entry.score for entry in runs])], seed)
             references = [("" if value is None else f"{value:g}") for value in reference_scores()[game]]
             n_games = str(sum(entry.n_games for entry in runs))
             normalized = f"{human_normalized_score(game, float(scores.value)):.3f}"

@@ -165,9 +165,9 @@ def _play(args: argparse.Namespace, player: _Player, model: BaseAlgorithm | None
         episodes = play_as_trained(player.run, model, args.episodes or 30, args.seed, args.deterministic)
         name, rules = AS_TRAINED, {}
     else:
-        protocol = find_protocol(args.protocol)
+        protocol = find_protocol(args.protocol).with_episodes(args.episodes)
         seen = _preprocessing(player, model)
-        episodes = play_protocol(protocol, player.env_id, model, seen, args.seed, args.episodes)
+        episodes = play_protocol(protocol, player.env_id, model, seen, args.seed)
         name, rules = protocol.name, rules_of(protocol)
     return Evaluation(
         protocol=name,

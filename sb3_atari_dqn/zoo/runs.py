@@ -57,7 +57,10 @@ class Run(NamedTuple):
             words.append(preset)
         if self.args.get("n_timesteps", -1) > 0:
             words.append(f"-n {self.args['n_timesteps']}")
-        words += [f"{name}={value!r}" for name, value in sorted((self.args.get("hyperparams") or {}).items())]
+        if self.args.get("trial_id") is not None:
+            words.append(f"{self.args.get('study_name')} trial {self.args['trial_id']}")
+        for key in ("env_kwargs", "hyperparams"):
+            words += [f"{name}={value!r}" for name, value in sorted((self.args.get(key) or {}).items())]
         return " ".join(words)
 
     def model_path(self, best: bool = False) -> Path:

@@ -48,7 +48,7 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dic
         trial.suggest_categorical("update_period", [n for n in (1, 2, 4, 8) if n % n_envs == 0 or n_envs % n == 0])
     # shares of the run; Nature: 2 % (of 50 million frames), RL Zoo: 10 %
     trial.suggest_float("exploration_fraction", 0.01, 0.5, log=True)
-    # RL Zoo 0.01, Nature 0.1
+    # from 1.0; RL Zoo 0.01, Nature 0.1
     trial.suggest_float("exploration_final_eps", 0.005, 0.2, log=True)
     trial.suggest_categorical("loss", ["huber", "mse"])
     # matters for huber only; raw rewards of tens and hundreds want more than Nature's 1
@@ -94,10 +94,12 @@ def convert(params: dict[str, Any]) -> dict[str, Any]:
     hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
     if "train_freq" in hyperparams:
         hyperparams["gradient_steps"] = 1
-    policy_kwargs: dict[str, Any] = {"dueling": hyperparams.pop("dueling"), "distribution_kwargs": {}}
-    policy_kwargs["noisy_sigma"] = 0.5 if hyperparams.pop("noisy") else None
+    hyperparams["exploration_initial_eps"] = 1.0
+    # studies from before there were extensions lack them
+    policy_kwargs: dict[str, Any] = {"dueling": hyperparams.pop("dueling", False), "distribution_kwargs": {}}
+    policy_kwargs["noisy_sigma"] = 0.5 if hyperparams.pop("noisy", False) else None
 
-    distribution, v_max = hyperparams.pop("distribution"), hyperparams.pop("v_max")
+    distribution, v_max = hyperparams.pop("distribution", _PLAIN), hyperparams.pop("v_max", 10.0)
     policy_kwargs["distribution"] = None if distribution == _PLAIN else distribution
     if distribution == "categorical":
         policy_kwargs["distribution_kwargs"] = {"v_min": -v_max, "v_max": v_max}
@@ -107,7 +109,7 @@ def convert(params: dict[str, Any]) -> dict[str, Any]:
     if hyperparams["loss"] != "huber":
         hyperparams["huber_delta"] = 1.0
 
-    backup = hyperparams.pop("backup")
+    backup = hyperparams.pop("backup", "greedy")
     # where it does not work, what comes nearest
     hyperparams["munchausen"] = backup == "munchausen" and distribution != "categorical"
     hyperparams["double_q"] = backup != "greedy" and not hyperparams["munchausen"]

@@ -42,7 +42,7 @@ def test_games_played_together_are_those_played_alone() -> None:
 
 
 def test_same_seed_same_games() -> None:
-    games = [play_protocol(PROTOCOLS["nature"], BREAKOUT, None, UNSEEN, seed, 3) for seed in (1, 1, 2)]
+    games = [play_protocol(PROTOCOLS["nature"].with_episodes(3), BREAKOUT, None, UNSEEN, seed) for seed in (1, 1, 2)]
     assert games[0] == games[1]
     assert games[0] != games[2]
     assert len(games[0]) == len({(game.env_seed, game.number) for game in games[0]}) == 3
@@ -63,12 +63,14 @@ def test_frames_that_do_not_suffice_for_a_game() -> None:
     assert play(ends[1] - 1) == games[:1]
     protocol = PROTOCOLS["dqn-zoo"]._replace(n_frames=5_000)
     assert {game.env_seed for game in play_protocol(protocol, BREAKOUT, None, UNSEEN, seed=3)} == {3}
-    assert len(play_protocol(protocol, BREAKOUT, None, UNSEEN, seed=3, n_episodes=2)) == 2
+    assert len(play_protocol(protocol.with_episodes(2), BREAKOUT, None, UNSEEN, seed=3)) == 2
 
 
 def test_random_play_has_the_published_score() -> None:
     """Within four standard errors of the mean of 16 games; the table has -20.7."""
-    scores = np.array([game.score for game in play_protocol(PROTOCOLS["nature"], "PongNoFrameskip-v4", None, UNSEEN, 0, 16)])
+    scores = np.array(
+        [game.score for game in play_protocol(PROTOCOLS["nature"].with_episodes(16), "PongNoFrameskip-v4", None, UNSEEN)]
+    )
     assert abs(scores.mean() - -20.7) < 4 * scores.std() / len(scores) ** 0.5
     assert scores.std() > 0.3
 
@@ -103,8 +105,8 @@ def test_models_with_q_values_play_their_best_actions(
     starts = np.zeros(16, dtype=bool)
     greedy, _ = model.predict(observations, deterministic=True)
     np.testing.assert_array_equal(make_policy(model, 0.0, 4, 0)(observations, starts), greedy)
-    games = play_protocol(BRIEF, BREAKOUT, model, Preprocessing(), n_episodes=2)
-    assert games == play_protocol(BRIEF, BREAKOUT, model, Preprocessing(), n_episodes=2)
+    games = play_protocol(BRIEF.with_episodes(2), BREAKOUT, model, Preprocessing())
+    assert games == play_protocol(BRIEF.with_episodes(2), BREAKOUT, model, Preprocessing())
     assert all(0 < game.steps <= 50 < game.frames <= 203 for game in games)
 
 
@@ -112,7 +114,7 @@ def test_models_with_a_distribution_draw_from_it(make_atari: MakeAtari, observat
     model = model_of(PPO, make_atari)
     policy, starts = make_policy(model, 0.0, 4, 0), np.zeros(16, dtype=bool)
     assert any((policy(observations, starts) != policy(observations, starts)).any() for _ in range(5))
-    games = [play_protocol(BRIEF, BREAKOUT, model, Preprocessing(), 0, 2) for _ in range(2)]
+    games = [play_protocol(BRIEF.with_episodes(2), BREAKOUT, model, Preprocessing()) for _ in range(2)]
     assert games[0] == games[1]
 
 
@@ -129,7 +131,7 @@ def test_a_model_that_does_not_fit(make_atari: MakeAtari) -> None:
 def test_a_model_has_the_actions_that_it_was_trained_with(make_atari: MakeAtari) -> None:
     machado = PROTOCOLS["machado"]._replace(max_frames=100)
     few = model_of(CustomDQN, make_atari)
-    assert play_protocol(machado, BREAKOUT, few, Preprocessing(), n_episodes=1)[0].frames == 100
+    assert play_protocol(machado.with_episodes(1), BREAKOUT, few, Preprocessing())[0].frames == 100
     env = make_env(machado, Preprocessing(), BREAKOUT, 1, True, 0)
     all_actions = CustomDQN("CnnPolicy", env, buffer_size=8)
-    assert play_protocol(machado, BREAKOUT, all_actions, Preprocessing(), n_episodes=1)[0].frames == 100
+    assert play_protocol(machado.with_episodes(1), BREAKOUT, all_actions, Preprocessing())[0].frames == 100

@@ -127,13 +127,18 @@ def slow() -> dict[str, tuple[th.Tensor, th.Tensor, th.Tensor, Learner]]:
         *(("fused", setting) for setting in SETTINGS),
         pytest.param("compile", "clipped", marks=NEEDS_COMPILER),
         pytest.param("compile", "rainbow", marks=NEEDS_COMPILER),
+        *(
+            pytest.param("compile on a GPU", setting, marks=NEEDS_GPU)
+            for setting in ("plain", "rainbow", "quantiles", "beyond")
+        ),
         *(pytest.param("cuda-graph", setting, marks=NEEDS_GPU) for setting in ("plain", "rainbow", "quantiles", "beyond")),
     ],
 )
 def test_hundred_updates_as_the_slow_one_makes_them(slow: Any, accelerate: str, setting: str, precision: str) -> None:
     if (precision, accelerate) == ("float32", "none"):
         pytest.skip("that is the slow one")
-    device = "cuda" if accelerate == "cuda-graph" else "cpu"
+    device = "cuda" if accelerate in ("cuda-graph", "compile on a GPU") else "cpu"
+    accelerate = accelerate.removesuffix(" on a GPU")
     before, theirs, their_reports, learner = slow[setting]
     assert type(learner) is Learner
     _, ours, our_reports, learner = hundred_updates(precision, accelerate, device, **SETTINGS[setting])

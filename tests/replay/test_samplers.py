@@ -16,7 +16,7 @@ IMAGES = spaces.Box(0, 255, (2, 12, 12), np.uint8)
 def filled(n_positions: int, n_envs: int, used: int | None = None, **kwargs: Any) -> PrioritizedSampler:
     sampler = PrioritizedSampler(n_positions, n_envs, **{"priority_exponent": 0.6, "importance_exponent": 0.4, **kwargs})
     for position in range(n_positions if used is None else used):
-        sampler.add(position)
+        sampler.add(np.array([position]))
     return sampler
 
 
@@ -84,10 +84,10 @@ def test_new_transitions_have_the_highest_priority() -> None:
     sampler = filled(4, 2, used=2, priority_exponent=1.0)
     assert np.all(sampler.tree[np.arange(4)] == 1.0)
     sampler.set_priorities(Draw(np.array([0]), np.array([1]), np.ones(1, np.float32)), np.array([7.0]))
-    sampler.add(2)
+    sampler.add(np.array([2]))
     assert sampler.tree[np.arange(8)] == pytest.approx([1, 7, 1, 1, 7, 7, 0, 0])
     sampler.set_priorities(Draw(np.array([0]), np.array([1]), np.ones(1, np.float32)), np.array([0.5]))
-    sampler.add(0)  # the memory has come round
+    sampler.add(np.array([0]))  # the memory has come round
     assert sampler.tree[np.arange(2)] == pytest.approx([7, 7])
 
 

@@ -8,6 +8,7 @@ import optuna
 import pytest
 import yaml
 
+from sb3_atari_dqn.zoo.search_space import convert
 from tests.zoo.installation import REPOSITORY, Installation, build_wheel
 
 PONG = ("--algo", "dqn_custom", "--env", "PongNoFrameskip-v4")
@@ -140,7 +141,8 @@ def test_the_best_trial_is_trained_again(wheel: Installation, trained: Path) -> 
     assert f"it is trial {best.number}, with value {best.value}" in output
     config = yaml.unsafe_load((trained / "again/dqn_custom/PongNoFrameskip-v4_1/PongNoFrameskip-v4/config.yml").read_text())
     assert config["learning_rate"] == best.params["learning_rate"]
-    assert config["policy_kwargs"] == {"features_extractor_class": best.params["features_extractor_class"]}
+    assert config["policy_kwargs"] == convert(best.params)["policy_kwargs"]
+    assert config["policy_kwargs"]["features_extractor_class"] == best.params["features_extractor_class"]
     missing = (*PONG, "--best-trial", "--storage", "sqlite:///tune.db", "--study-name", "ping")
     assert "'ping' is not in --storage" in wheel.run(trained, "sb3_atari_dqn", "train", *missing, status=2)
 

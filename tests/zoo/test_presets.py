@@ -119,6 +119,75 @@ EXTENSIONS: dict[str, set[str]] = {
 }
 
 
+#: the papers' numbers, by preset
+NUMBERS: dict[str, dict[str, Any]] = {
+    "prioritized": {"priority_exponent": 0.6, "importance_exponent": 0.4, "learning_rate": 2.5e-5},
+    "c51": {"n_atoms": 51, "v_min": -10, "v_max": 10, "eps": 0.01 / 32, "learning_rate": 2.5e-4},
+    "qrdqn": {"n_quantiles": 200, "eps": 0.01 / 32, "learning_rate": 5e-5, "huber_delta": 1.0},
+    "iqn": {
+        "n_quantiles": 64,
+        "n_play_quantiles": 32,
+        "n_cosines": 64,
+        "net_arch": [512],
+        "eps": 0.01 / 32,
+        "learning_rate": 5e-5,
+        "huber_delta": 1.0,
+    },
+    "dueling": {"dueling": True, "net_arch": [512], "features_dim": None},
+    "btr": {
+        "n_envs": 64,
+        "batch_size": 256,
+        "update_period": 64,
+        "learning_rate": 1e-4,
+        "eps": pytest.approx(0.005 / 256, rel=1e-4),
+        "gamma": 0.997,
+        "n_steps": 3,
+        "priority_exponent": 0.2,
+        "importance_exponent": 0.45,
+        "buffer_size": 2**20,
+        "target_update_interval": 500 * 64,
+        "learning_starts": 200_000,
+        "n_quantiles": 8,
+        "n_play_quantiles": 8,
+        "width": 2,
+        "pool_size": 6,
+        "spectral_norm": True,
+        "net_arch": [512],
+        "noisy_sigma": 0.5,
+        "dueling": True,
+        "munchausen": True,
+        "entropy_temperature": 0.03,
+        "alpha": 0.9,
+        "clip": -1.0,
+        "max_grad_norm": 10,
+        "action_repeat_probability": 0.25,
+        "terminal_on_life_loss": False,
+    },
+}
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """:return: all keys of nested settings, at whatever depth"""
+    found: dict[str, Any] = {}
+    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+        if isinstance(key, str):
+            found[key] = value
+        if isinstance(value, dict | list):
+            found |= flatten(value)
+    return found
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_extensions_have_their_papers_numbers(name: str) -> None:
+    settings = flatten(read(name, "atari"))
+    assert {key: settings[key] for key in NUMBERS[name]} == NUMBERS[name]
+
+
+def test_exploration_of_btr_takes_two_million_steps() -> None:
+    settings = read("btr", "atari")
+    assert settings["exploration_fraction"] * settings["n_timesteps"] == pytest.approx(2_000_000)
+
+
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_an_extension_changes_one_thing(name: str) -> None:
     extended, plain = read(name, "atari"), read("dqn_custom", "atari")
