@@ -1,5 +1,6 @@
 """Every extension and every pair of them on a world of four states: finite updates, and every keyword in its place."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -12,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_atari_dqn import CustomDQN, FrameReplayBuffer
 from sb3_atari_dqn.learning.losses import MunchausenBackup, TDLoss, double_backup
-from sb3_atari_dqn.networks.heads import DuelingStreams
+from sb3_atari_dqn.networks.heads import DuelingStreams, streams_of
 from sb3_atari_dqn.networks.noisy import NoisyLinear
 from sb3_atari_dqn.replay.samplers import PrioritizedSampler, UniformSampler
 
@@ -103,6 +104,26 @@ def parameters(model: CustomDQN) -> th.Tensor:
     return th.cat([parameter.detach().flatten() for parameter in model.q_net.parameters()])
 
 
+@functools.cache
+def trained(names: tuple[str, ...]) -> tuple[th.Tensor, th.Tensor]:
+    """
+    :return: parameters before and after some updates, with a target network of another opinion that stays what it was
+    """
+    model = make_model(*names, **({} if "no target network" in names else {"target_update_interval": 10_000}))
+    before = parameters(model)
+    if "no target network" not in names:
+        with th.no_grad():
+            for stream in streams_of(model.q_net_target.q_net):
+                for parameter in stream[-1].parameters():
+                    parameter.neg_()
+    model.learn(200, log_interval=10_000)
+    assert model._n_updates >= 20
+    report = model.update_report.read()
+    assert all(np.isfinite(value) for value in report.values())
+    assert report["loss"] > 0
+    return before, parameters(model)
+
+
 @pytest.mark.filterwarnings("ignore:precision=")
 @pytest.mark.parametrize("names", [*((name,) for name in EXTENSIONS), *PAIRS], ids="+".join)
 def test_learns_something_finite(names: tuple[str, ...]) -> None:
@@ -110,16 +131,12 @@ def test_learns_something_finite(names: tuple[str, ...]) -> None:
         with pytest.raises(ValueError, match=REFUSED[names]):
             make_model(*names)
         return
-    model = make_model(*names)
-    before = parameters(model)
-    model.learn(40, log_interval=10_000)
-    assert model._n_updates >= 2
-    report = model.update_report.read()
-    assert all(np.isfinite(value) for value in report.values())
-    assert report["loss"] > 0
-    after = parameters(model)
+    before, after = trained(names)
     assert th.isfinite(after).all()
     assert not th.equal(before, after)
+    for name in names:  # no option gets lost beside another
+        others = tuple(other for other in names if other != name)
+        assert not th.equal(after, trained(others)[1]), f"{name} changes nothing"
 
 
 def test_each_keyword_reaches_the_object_that_swallows_it() -> None:

@@ -9,7 +9,7 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_atari_dqn import CustomDQN
+from sb3_atari_dqn import CustomDQN, SweepDQN
 from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, make_env
 from sb3_atari_dqn.evaluation.play import (
     EpsilonGreedyPolicy,
@@ -94,14 +94,17 @@ def observations() -> np.ndarray:
 
 def model_of(algorithm: type[BaseAlgorithm], make_atari: MakeAtari, **kwargs: Any) -> BaseAlgorithm:
     memory: dict[str, Any] = {"n_steps": 8} if algorithm is PPO else {"buffer_size": 8}
+    if algorithm is SweepDQN:
+        memory = {"buffer_size": 300, "batch_size": 8, "policy_kwargs": {"features_extractor_class": "NipsCNN"}}
     return algorithm("CnnPolicy", make_atari(BREAKOUT), seed=0, **memory, **kwargs)
 
 
-@pytest.mark.parametrize("algorithm", [CustomDQN, QRDQN])
+@pytest.mark.parametrize("algorithm", [CustomDQN, SweepDQN, QRDQN])
 def test_models_with_q_values_play_their_best_actions(
     algorithm: type[BaseAlgorithm], make_atari: MakeAtari, observations: np.ndarray
 ) -> None:
-    model = model_of(algorithm, make_atari)
+    own_epsilon = {} if algorithm is QRDQN else {"eval_epsilon": 1.0}  # which a protocol replaces
+    model = model_of(algorithm, make_atari, **own_epsilon)
     starts = np.zeros(16, dtype=bool)
     greedy, _ = model.predict(observations, deterministic=True)
     np.testing.assert_array_equal(make_policy(model, 0.0, 4, 0)(observations, starts), greedy)

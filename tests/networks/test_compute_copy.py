@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
+from sb3_atari_dqn.learning.learner import q_function
 from sb3_atari_dqn.networks.compute_copy import PATCH, ComputeCopy, PatchConv2d, pixels_to_patches
 from sb3_atari_dqn.networks.heads import ActionValues
 from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -185,8 +186,24 @@ class AddingQNetwork(ActionValueNetwork):
         return values._replace(q_values=values.q_values + 1)
 
 
-def test_refuses_networks_put_together_in_another_way() -> None:
+class ScalingQNetwork(ActionValueNetwork):
+    def forward(self, obs: Any) -> th.Tensor:
+        return super().forward(obs) * 2
+
+
+@pytest.mark.parametrize("network", [AddingQNetwork, ScalingQNetwork])
+def test_refuses_networks_put_together_in_another_way(network: type[ActionValueNetwork]) -> None:
     q_net = make_q_net()
-    q_net.__class__ = AddingQNetwork
-    with pytest.raises(ValueError, match="AddingQNetwork cannot be accelerated"):
+    q_net.__class__ = network
+    with pytest.raises(ValueError, match=f"{network.__name__} cannot be accelerated"):
         ComputeCopy(q_net, th.float32)
+
+
+def test_a_network_is_learnt_as_it_plays() -> None:
+    pixels = random_pixels((4, 84, 84), 2)
+    for network in (ActionValueNetwork, ScalingQNetwork):
+        q_net = make_q_net()
+        q_net.__class__ = network
+        assert th.equal(q_function(q_net)(pixels).q_values, q_net(pixels))
+    q_net.__class__ = AddingQNetwork
+    assert th.equal(q_function(q_net)(pixels).q_values, q_net(pixels) + 1)

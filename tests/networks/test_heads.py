@@ -187,6 +187,15 @@ def test_orthogonal_start_reaches_both_streams() -> None:
         assert th.allclose(output @ output.T, th.eye(len(output)), atol=1e-5)
 
 
+def test_orthogonal_start_reaches_what_spectral_normalisation_computes_from() -> None:
+    kwargs = {"features_extractor_class": "ImpalaCNN", "features_extractor_kwargs": {"spectral_norm": True}}
+    q_net = make_policy(IMAGES, ortho_init=True, **kwargs).q_net
+    originals = [value.flatten(1) for name, value in q_net.named_parameters() if name.endswith("weight.original")]
+    assert len(originals) == 12
+    for original in originals:
+        assert th.allclose(original @ original.T, 2 * th.eye(len(original)), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
