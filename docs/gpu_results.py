@@ -1,6 +1,7 @@
 """What a GPU is wanted for, in one go: its tests, the benchmark, and learning runs with curve and scores.
 
-python docs/gpu_results.py results          # on a machine with a GPU: tests, benchmark, 10 million steps of two games
+python docs/gpu_results.py results          # on a machine with a GPU: tests, benchmark, 10 million steps of two games,
+                                            # ablations, which take up where they stopped
 python docs/gpu_results.py results --quick  # anywhere, in a minute: the same commands at small size
 
 Each part leaves its figures in the folder and can be run by itself (--part).
@@ -20,7 +21,13 @@ RUNS = {
     "breakout": ("BreakoutNoFrameskip-v4", "gpu", []),
     "space-invaders": ("SpaceInvadersNoFrameskip-v4", "gpu", ["clip_rewards:False"]),  # Huber loss and raw rewards
 }
-PARTS = ("tests", "bench", *RUNS)
+#: lists of variants to compare, and their games
+ABLATIONS = {
+    "ladder-breakout": ("ladder", "BreakoutNoFrameskip-v4"),
+    "ladder-space-invaders": ("ladder", "SpaceInvadersNoFrameskip-v4"),
+    "rainbow-breakout": ("rainbow", "BreakoutNoFrameskip-v4"),
+}
+PARTS = ("tests", "bench", *RUNS, *ABLATIONS)
 
 
 def run(log: Path, *command: str) -> None:
@@ -61,6 +68,22 @@ def main() -> None:
             size = ["--rounds", "1", "--steps", "256"] if args.quick else ["--steps", "20000"]
             figures = ["--only", "learning", "--only", "environments", "--json", str(args.folder / "bench.json")]
             run(log, sys.executable, "-m", "sb3_atari_dqn", "bench", "--conf-file", "gpu", *figures, *size)
+        elif part in ABLATIONS:
+            name, env_id = ABLATIONS[part]
+            size = ["-n", "700", "--seeds", "1", "--episodes", "1"] if args.quick else ["-n", str(args.steps)]
+            run(
+                log,
+                sys.executable,
+                "-m",
+                "sb3_atari_dqn",
+                "ablation",
+                name,
+                "--env",
+                env_id,
+                "-f",
+                str(args.folder / part),
+                *size,
+            )
         else:
             learn(log, args.folder, part, 3000 if args.quick else args.steps, 1 if args.quick else 30, args.quick)
 
