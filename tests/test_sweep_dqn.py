@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.atari_wrappers import AtariWrapper, NoopResetEnv
 from stable_baselines3.common.callbacks import BaseCallback, LogEveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from sb3_atari_dqn import SweepDQN
 from sb3_atari_dqn.learning.learner import Update
@@ -400,6 +401,7 @@ EXERCISES: dict[str, dict[str, Any]] = {
     "L2": {"policy_kwargs": {"features_extractor_class": "NipsCNN", "optimizer_kwargs": {"weight_decay": 1e-3}}},
     "another optimizer": {"policy_kwargs": {"features_extractor_class": "NipsCNN", "optimizer_class": "Adam"}},
     "raw rewards": {"clip_rewards": False},
+    "dueling": {"policy_kwargs": {"features_extractor_class": "NipsCNN", "dueling": True}},
     "compressed": {"compression": "lz4"},
 }
 
@@ -419,6 +421,41 @@ def test_exercises_change_what_is_learnt(changed: dict[str, Any]) -> None:
 
     same = th.equal(weights(**changed), weights())
     assert same == ("compression" in changed)
+
+
+def test_dropout_is_for_fits_and_not_for_play() -> None:
+    network = {"features_extractor_class": "TutorialCNN", "features_extractor_kwargs": {"features_dim": 64, "dropout": 0.5}}
+    model = SweepDQN("CnnPolicy", make_corridor(), **{**SMALL, "policy_kwargs": network, "max_epochs": 1})
+    (dropout, *_) = (module for module in model.policy.q_net.modules() if isinstance(module, th.nn.Dropout))
+    modes: dict[bool, int] = {False: 0, True: 0}
+    dropout.register_forward_hook(lambda module, inputs, output: modes.update({module.training: modes[module.training] + 1}))
+    model.learn(400)
+    assert model.n_fits == 1
+    assert modes[True] == model._n_updates
+    assert modes[False] >= 50, "all games that were played with the network"
+    images = th.rand(3, 1, 20, 20) * 255
+    assert th.equal(model.learner.q_values(images), model.learner.q_values(images))
+
+
+def test_no_op_starts_and_four_frames() -> None:
+    """The tutorial's last exercise, on its own game, which skips frames by itself."""
+
+    def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return AtariWrapper(NoopResetEnv(env, 30), noop_max=0, frame_skip=1, clip_reward=False)
+
+    env = VecFrameStack(make_vec_env("ALE/Breakout-v5", 2, wrapper_class=wrap), 4)
+    model = SweepDQN("CnnPolicy", env, **{**SMALL, "buffer_size": 200}, max_epochs=1, compression="lz4").learn(240)
+    assert model.observation_space.shape == (4, 84, 84)
+    assert model.n_fits == 2
+    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_goes_on_with_another_number_of_environments(tmp_path: Path) -> None:
+    SweepDQN("CnnPolicy", make_corridor(4), **SMALL).learn(400).save(tmp_path / "model.zip")
+    model = SweepDQN.load(tmp_path / "model.zip", env=make_corridor(2))
+    assert (model.n_envs, model.n_states, model.n_fits) == (2, 400, 1)
+    model.learn(400, reset_num_timesteps=False)
+    assert (model.n_states, model.n_fits) == (800, 2)
 
 
 def test_default_network_is_the_tutorials_with_dropout_if_asked() -> None:
@@ -451,6 +488,9 @@ def test_default_network_is_the_tutorials_with_dropout_if_asked() -> None:
             {"replay_fraction": 0.5, "final_replay_fraction": 0.2},
             r"final_replay_fraction=0.2 must be at least replay_fraction",
         ),
+        ({"policy_kwargs": {"distribution": "quantile"}}, r"distribution='quantile' does not go with SweepDQN"),
+        ({"policy_kwargs": {"noisy_sigma": 0.5}}, r"noisy_sigma=0.5 does not go with SweepDQN"),
+        ({"policy_kwargs": {"dueling": 1}}, r"dueling=1 must be True or False"),
         ({"loss_limit": -1}, r"loss_limit=-1 must be a number of at least 0"),
         ({"loss_limit": 0.1, "final_loss_limit": 0.2}, r"final_loss_limit=0.2 must be at most loss_limit=0.1"),
         ({"max_epochs": 0.5}, r"max_epochs=0.5 must be a number of at least 1"),
