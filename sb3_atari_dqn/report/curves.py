@@ -20,7 +20,7 @@ def training_scores(run: Path) -> pd.DataFrame:
     """
     :param run: folder of a training run, with Monitor's files: one of each environment, which step together
     :return: for each whole game in the order of steps at which they ended, ``steps``, agent steps of all environments so far,
-        ``score``, and ``mean``, that of the last 30 games
+        ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games
     :raises LoadMonitorResultsError: if there are no such files
     """
     files = get_monitor_files(str(run))
@@ -29,22 +29,34 @@ def training_scores(run: Path) -> pd.DataFrame:
     games = pd.concat([_games(Path(file)) for file in files], ignore_index=True).sort_values(
         ["steps", "seconds"], kind="stable"
     )
-    scores = games["score"].reset_index(drop=True)
-    steps = (games["steps"] * len(files)).reset_index(drop=True)
-    return pd.DataFrame({"steps": steps, "score": scores, "mean": scores.rolling(WINDOW, min_periods=1).mean()})
+    games = games.reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "steps": games["steps"] * len(files),
+            "seconds": games["seconds"] - games["began"].min(),
+            "score": games["score"],
+            "mean": games["score"].rolling(WINDOW, min_periods=1).mean(),
+        }
+    )
 
 
 def _games(file: Path) -> pd.DataFrame:
     """
     :param file: Monitor's, of one environment
-    :return: of each game when it ended, ``seconds`` since 1970 and ``steps`` of the agent so far, and its ``score``
+    :return: of each game when it ended, ``seconds`` since 1970 and ``steps`` of the agent so far, its ``score``, and when the
+        first one ``began``
     """
     with file.open() as lines:
         header = json.loads(lines.readline().removeprefix("#"))
         games = pd.read_csv(lines)
     frames_per_step = 4 if "NoFrameskip" in header["env_id"] else 1  # Monitor sees what the emulator does; wrappers skip
     return pd.DataFrame(
-        {"seconds": header["t_start"] + games["t"], "steps": games["l"].cumsum() / frames_per_step, "score": games["r"]}
+        {
+            "seconds": header["t_start"] + games["t"],
+            "steps": games["l"].cumsum() / frames_per_step,
+            "score": games["r"],
+            "began": header["t_start"],
+        }
     )
 
 
