@@ -23,13 +23,12 @@ import yaml
 from tqdm import tqdm
 
 from sb3_atari_dqn.base import check_names
-from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
+from sb3_atari_dqn.zoo.experiment import check_hyperparams
 from sb3_atari_dqn.zoo.presets import ablations, find_config
 
 ALGO = "dqn_custom"
@@ -200,8 +199,23 @@ def check(plan: Ablation) -> None:
     for label, variant in plan.variants.items():
         if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
             raise ValueError(f"variant {label!r} must be a name for a folder")
-        find_config(variant.conf_file)
-        CustomDQN.check_keywords({**plan.params, **variant.params}, others=ZOO_KEYS)
+        check_hyperparams(ALGO, {**_section(find_config(variant.conf_file), plan.env), **plan.params, **variant.params})
+
+
+def _section(config: str, env_id: str) -> dict[str, Any]:
+    """
+    :param config: a path, or a Python module, which is not looked into
+    :param env_id: an Atari game
+    :return: what RL Zoo will take for this game
+    :raises ValueError: if there is nothing for it
+    """
+    if not Path(config).is_file() or Path(config).suffix == ".py":
+        return {}
+    sections = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    for name in (env_id, "atari"):
+        if name in sections:
+            return sections[name]
+    raise ValueError(f"{config} has no section for {env_id!r}, and none for Atari games; it has {', '.join(sections)}")
 
 
 def check_folder(plan: Ablation, folder: Path) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def test_trains_plays_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A learning rate that only the training finds out to be none."""
-    content = {**SMALL, "variants": {"plain": {"params": {"learning_rate": "nonsense"}}}}
+    """What an optimizer makes of its arguments, only the training finds out."""
+    policy_kwargs = {"features_extractor_class": "NipsCNN", "optimizer_kwargs": {"eps": "nonsense"}}
+    content = {**SMALL, "variants": {"plain": {"params": {"policy_kwargs": policy_kwargs}}}}
     with pytest.raises(SystemExit, match=r"1 of 1 runs failed; see train.txt and evaluate.txt in .*seed_1"):
         ablation([write(tmp_path / "bad.yml", content), "-f", str(tmp_path / "runs")])
     assert "nonsense" in (tmp_path / "runs" / "plain" / "seed_1" / "train.txt").read_text()
@@ -101,6 +102,8 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
         ({"variants": {"a": {"conf_file": "raimbow"}}}, [], "'raimbow' is neither a file nor a preset; the presets are"),
         ({"variants": {"a": {"conf": "rainbow"}}}, [], "variant 'a' has no argument 'conf'; did you mean 'conf_file'"),
         ({"variants": {"a": {"params": {"n_step": 3}}}}, [], "no argument 'n_step'; did you mean 'n_steps'"),
+        ({"variants": {"a": {"conf_file": "c51", "params": {"loss": "mse"}}}}, [], "loss='mse' is not what distribution="),
+        ({"variants": {"a": {"conf_file": "pong"}}}, [], "has no section for 'BreakoutNoFrameskip-v4'.*it has PongNo"),
         ({"variants": {"../a": {}}}, [], "variant '../a' must be a name for a folder"),
         ({"variants": {}}, [], "needs variants"),
         ({"seed": [1]}, [], "has no argument 'seed'; did you mean 'seeds'"),
