@@ -261,8 +261,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param distribution: what the network gives
         :return: the loss
         """
+        has_priorities = (settings.get("replay_buffer_kwargs") or {}).get("priority_exponent") is not None
         return TDLoss(
-            make_objective(settings.get("loss"), settings.get("huber_delta", 1.0), distribution),
+            make_objective(settings.get("loss"), settings.get("huber_delta", 1.0), distribution, has_priorities),
             make_backup(
                 settings.get("double_q", False),
                 settings.get("munchausen", False),

@@ -130,18 +130,22 @@ class ExpectationObjective:
 
 class QuantileObjective:
     """
-    Objective for quantiles; a sample's priority is its mean absolute error.
+    Objective for quantiles; a sample's priority is the mean absolute error of all pairs.
 
     :param delta: see ``quantile_huber``
+    :param has_priorities: whether somebody wants priorities, which take a while; otherwise the losses stand in for them
     """
 
-    def __init__(self, delta: float) -> None:
+    def __init__(self, delta: float, has_priorities: bool) -> None:
         self.delta = delta
+        self.has_priorities = has_priorities
 
     def __call__(self, prediction: Prediction, outcome: Outcome) -> SampleLosses:
         targets = bellman_targets(*outcome)
         assert prediction.positions is not None
         losses = quantile_huber(prediction.outputs, prediction.positions, targets, self.delta)
+        if not self.has_priorities:
+            return SampleLosses(losses, losses.detach())
         errors = targets.unsqueeze(1) - prediction.outputs.detach().unsqueeze(2)
         return SampleLosses(losses, errors.abs().mean(dim=(1, 2)))
 
@@ -163,7 +167,9 @@ def categorical_objective(prediction: Prediction, outcome: Outcome) -> SampleLos
     return SampleLosses(losses, losses.detach().clamp(min=0))
 
 
-def make_objective(loss: str | None, huber_delta: float, distribution: str | None = None) -> Objective:
+def make_objective(
+    loss: str | None, huber_delta: float, distribution: str | None = None, has_priorities: bool = True
+) -> Objective:
     """
     The objective that the keywords of an algorithm name.
 
@@ -172,6 +178,7 @@ def make_objective(loss: str | None, huber_delta: float, distribution: str | Non
     :param huber_delta: where Huber turns linear, above 0; must be left at 1.0 where there is no Huber's loss
     :param distribution: what the network gives: ``None`` for Q-values, ``"categorical"``, ``"quantile"`` or
         ``"implicit-quantile"``
+    :param has_priorities: whether somebody wants priorities
     :return: the objective
     :raises ValueError: for an unknown loss, one that the distribution is not learnt by, a delta that is not above 0, or a
         delta that would have no effect
@@ -191,7 +198,7 @@ def make_objective(loss: str | None, huber_delta: float, distribution: str | Non
     if distribution == "categorical":
         return categorical_objective
     if distribution is not None:
-        return QuantileObjective(huber_delta)
+        return QuantileObjective(huber_delta, has_priorities)
     if loss == "mse":
         return ExpectationObjective(mse)
     return ExpectationObjective(lambda q_values, targets: huber(q_values, targets, delta=huber_delta))

@@ -116,6 +116,8 @@ def test_quantile_objective(distribution: str) -> None:
     )
     targets = rewards + discounts * following
     assert th.allclose(losses, quantile_huber(outputs, fractions, targets, 0.5))
+    unwanted = make_objective("huber", 0.5, distribution, has_priorities=False)
+    assert th.equal(unwanted(Prediction(outputs, fractions), Outcome(rewards, discounts, following)).losses, losses)
     expected = [[(t - o).abs() for t in targets[row] for o in outputs[row]] for row in range(4)]
     assert priorities.tolist() == pytest.approx([float(sum(errors) / 18) for errors in expected], rel=1e-5)
 
