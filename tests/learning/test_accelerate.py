@@ -22,8 +22,9 @@ SHAPE = (4, 36, 36)
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 NEEDS_GPU = pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
 
-#: difference of Q-values after a hundred updates, as a share of how far the updates have moved them
-TOLERANCE = {"float32": 0.01, "bf16": 0.2}
+#: difference of Q-values after a hundred updates, as a share of how far the updates have moved them. Where steps are rounded
+#: in another way, the difference grows from update to update.
+TOLERANCE = {"float32": 0.01, "compiled": 0.2, "bf16": 0.2}
 
 #: times as much: a softmax of temperature 0.03 makes much of small differences
 LOOSER = {"beyond": 4}
@@ -143,8 +144,11 @@ def test_hundred_updates_as_the_slow_one_makes_them(slow: Any, accelerate: str, 
     assert type(learner) is Learner
     _, ours, our_reports, learner = hundred_updates(precision, accelerate, device, **SETTINGS[setting])
     assert isinstance(learner, AcceleratedLearner)
-    moved, tolerance = (theirs - before).abs().mean(), TOLERANCE[precision] * LOOSER.get(setting, 1)
+    kind = "compiled" if (precision, accelerate) == ("float32", "compile") else precision
+    moved, tolerance = (theirs - before).abs().mean(), TOLERANCE[kind] * LOOSER.get(setting, 1)
     assert moved > 0.02
+    if precision == "float32":
+        assert th.allclose(our_reports.to(CPU)[:20, 0], their_reports[:20, 0], rtol=1e-3)
     assert (ours.to(CPU) - theirs).abs().mean() < tolerance * moved
     assert (our_reports.to(CPU) - their_reports)[:, 0].abs().mean() < 2 * tolerance * their_reports[:, 0].mean()
 
