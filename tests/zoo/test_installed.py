@@ -1,7 +1,9 @@
 """RL Zoo's four commands as a user runs them: installed, from an empty folder, in processes of their own, on real ROMs."""
 
 import importlib.metadata
+import json
 import re
+import zipfile
 from pathlib import Path
 
 import optuna
@@ -67,6 +69,19 @@ def test_record_video_writes_one(wheel: Installation, trained: Path) -> None:
     wheel.run(trained, "rl_zoo3.record_video", *PONG, "-f", "logs", "-n", "60")
     (video,) = (trained / "logs/dqn_custom/PongNoFrameskip-v4_1/videos").glob("*.mp4")
     assert video.stat().st_size > 1000
+
+
+def test_rainbow_is_a_preset_like_any_other(wheel: Installation, trained: Path) -> None:
+    small = ("-n", "150", "-params", "learning_starts:100", "buffer_size:500", "n_envs:2", "--seed", "1", "--eval-freq", "-1")
+    output = wheel.run(trained, "rl_zoo3.train", *PONG, *small, "--conf-file", "rainbow", "-f", "rainbow")
+    assert "categorical" in output
+    wheel.run(trained, "rl_zoo3.record_video", *PONG, "-f", "rainbow", "-n", "20")
+    run = trained / "rainbow/dqn_custom/PongNoFrameskip-v4_1"
+    assert len(list((run / "videos").glob("*.mp4"))) == 1
+    with zipfile.ZipFile(run / "PongNoFrameskip-v4.zip") as model:
+        assert json.loads(model.read("data"))["_n_updates"] == 13
+    output = wheel.run(trained, "sb3_atari_dqn", "ablation", "rainbow", "-f", "nowhere", "--list")
+    assert output.splitlines()[-1].split() == ["Rainbow", "-", "-", "-"]
 
 
 def test_evaluate_prints_scores_of_whole_games(wheel: Installation, trained: Path) -> None:
