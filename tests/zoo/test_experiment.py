@@ -15,6 +15,7 @@ from rl_zoo3.utils import ALGOS
 from sb3_atari_dqn import CustomDQN, NipsCNN
 from sb3_atari_dqn.networks.policy import CnnPolicy
 from sb3_atari_dqn.zoo import register
+from sb3_atari_dqn.zoo.search_space import convert
 from tests.zoo.experiments import make_experiment, make_model, make_sweep_model
 
 PONG = "PongNoFrameskip-v4"
@@ -211,8 +212,17 @@ def test_a_trial_is_trained_again_with_its_hyperparameters(study: tuple[Path, st
     assert model.q_net.net_arch == [24], "merged, not replaced"
     assert model.lr_schedule(1) == params["learning_rate"]
     assert model.gamma == 1 - params["one_minus_gamma"]
-    for name in ("batch_size", "loss", "clip_rewards", "target_update_interval", "exploration_fraction"):
-        assert getattr(model, name) == params[name], name
+    for name in (
+        "batch_size",
+        "loss",
+        "clip_rewards",
+        "target_update_interval",
+        "exploration_fraction",
+        "double_q",
+        "n_steps",
+    ):
+        assert getattr(model, name) == convert(params)[name], name
+    assert model.policy.distribution == convert(params)["policy_kwargs"]["distribution"]
     assert type(model.q_net.features_extractor).__name__ == params["features_extractor_class"]
     assert model.buffer_size == 10, "the command line has the last word"
     saved = yaml.unsafe_load((tmp_path / f"dqn_custom/{PONG}_1/{PONG}/config.yml").read_text())
