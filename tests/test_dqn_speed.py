@@ -199,7 +199,9 @@ def test_fast_target_network_is_the_one_that_was_copied() -> None:
     assert isinstance(model.learner, AcceleratedLearner)
     observations = th.randint(0, 256, (16, 4, 84, 84), dtype=th.uint8, generator=th.Generator().manual_seed(0))
     with th.no_grad():
-        th.testing.assert_close(model.learner._target(observations), model.q_net_target(observations), rtol=1e-3, atol=1e-4)
+        th.testing.assert_close(
+            model.learner._target(observations).q_values, model.q_net_target(observations), rtol=1e-3, atol=1e-4
+        )
         assert not th.allclose(model.q_net(observations), model.q_net_target(observations), atol=1e-2)
 
 
@@ -210,9 +212,9 @@ def test_parameters_that_somebody_sets_are_taken_over() -> None:
     observations = th.randint(0, 256, (8, 4, 84, 84), dtype=th.uint8, generator=th.Generator().manual_seed(0))
     learners = [model.learner, other.learner]
     assert all(isinstance(learner, AcceleratedLearner) for learner in learners)
-    assert not th.equal(*(learner._online(observations) for learner in learners))  # type: ignore[attr-defined]
+    assert not th.equal(*(learner._online(observations).q_values for learner in learners))  # type: ignore[attr-defined]
     model.set_parameters(other.get_parameters())
-    assert th.equal(*(learner._online(observations) for learner in learners))  # type: ignore[attr-defined]
+    assert th.equal(*(learner._online(observations).q_values for learner in learners))  # type: ignore[attr-defined]
 
 
 def test_a_fast_model_goes_on_as_a_plain_one(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_run_by_a_protocol(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found.label.startswith("dqn_custom -n 16 accelerate='none' buffer_size=100 ")
     played(run, "--seed", "3")
     evaluation = Evaluation.load(run / "evaluation_nature.json")
-    assert evaluation.rules == {**PROTOCOLS["nature"]._asdict()}
+    assert evaluation.rules == {**PROTOCOLS["nature"]._asdict(), "n_episodes": 1}
     assert (evaluation.label, evaluation.algo, evaluation.seed) == (found.label, "dqn_custom", 3)
     assert (evaluation.training_seed, evaluation.training_steps) == (1, 16)
     (episode,) = evaluation.episodes

@@ -177,7 +177,7 @@ def test_presets_are_found_from_any_folder(wheel: Installation, tmp_path: Path) 
     listed = wheel.run(tmp_path, "sb3_atari_dqn", "presets")
     assert "motion-tracer" in listed
     output = wheel.run(tmp_path, "rl_zoo3.train", *PONG, "--conf-file", "nipz", status=1)
-    assert "--conf-file 'nipz' is neither a file nor a preset; the presets are bigger-network, dqn_custom" in output
+    assert "--conf-file 'nipz' is neither a file nor a preset; the presets are bigger-network, btr, " in output
     assert not (tmp_path / "logs").exists()
     wheel.run(
         tmp_path,

@@ -48,6 +48,7 @@ def test_converts_to_arguments_of_the_algorithm() -> None:
         "batch_size": 64,
         "update_period": 2,
         "exploration_fraction": 0.2,
+        "exploration_initial_eps": 1.0,
         "exploration_final_eps": 0.1,
         "loss": "huber",
         "huber_delta": 2.0,
@@ -83,11 +84,22 @@ def test_converts_to_mixes_that_have_a_meaning() -> None:
     assert convert(PARAMS | {"noisy": True})["policy_kwargs"]["noisy_sigma"] == 0.5
 
 
+def test_studies_from_before_the_extensions_are_read() -> None:
+    new = ("backup", "n_steps", "distribution", "v_max", "dueling", "noisy", "priority_exponent")
+    hyperparams = convert({name: value for name, value in PARAMS.items() if name not in new})
+    CustomDQN.check_values(lay_over(ATARI, hyperparams))
+    assert (hyperparams["double_q"], hyperparams["munchausen"], hyperparams["policy_kwargs"]["dueling"]) == (
+        False,
+        False,
+        False,
+    )
+
+
 def test_every_draw_is_allowed_and_all_choices_occur() -> None:
     draws = draw(ATARI)
     for params in draws:
         assert params.keys() == PARAMS.keys()
-        CustomDQN.check_values(convert(params))
+        CustomDQN.check_values(lay_over(ATARI, convert(params)))
     for name, choices in {
         "batch_size": {32, 64, 128},
         "update_period": {1, 2, 4, 8},
