@@ -298,13 +298,13 @@ def _curves(table: Table, seed: int) -> dict[str, dict[str, tuple[np.ndarray, Es
     """
     :param table: runs by label and game
     :param seed: of the bootstrap
-    :return: learning curves by game and label, of those whose runs are all at hand
+    :return: learning curves by game and label, of those whose runs are all at hand and have ended a game each
     """
     curves: dict[str, dict[str, tuple[np.ndarray, Estimate]]] = {}
     for label, by_game in table.items():
         for game, runs in by_game.items():
             folders = [entry.folder for entry in runs if entry.folder is not None]
-            if len(folders) == len(runs):
+            if len(folders) == len(runs) and not any(training_scores(folder).empty for folder in folders):
                 curves.setdefault(game, {})[label] = mean_curve(folders, seed)
     return curves
 

@@ -140,6 +140,14 @@ def test_learning_curves_are_means_over_runs(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores.high, 10)
 
 
+def test_a_run_without_a_finished_game_has_no_curve(tmp_path: Path) -> None:
+    played = add_evaluation(write_run(tmp_path / "a"), [14.6])
+    unfinished = add_evaluation(write_run(tmp_path / "b", "b", games=()), [-20.7])
+    figures = compared(played, unfinished, "-o", tmp_path / "comparison.png")
+    assert {run["score"] for run in figures["runs"]} == {14.6, -20.7}
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit):
         compare([*map(str, arguments)])
