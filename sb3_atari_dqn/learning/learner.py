@@ -87,6 +87,8 @@ class Learner:
         self.optimizer = optimizer
         self.loss = loss
         self.max_grad_norm = max_grad_norm
+        self._q_function = q_function(q_net)
+        self._target_q_function = q_function(q_net_target)
 
     def update(self, batch: Any) -> Update:
         """
@@ -96,7 +98,7 @@ class Learner:
         :return: what is reported of it; Q-values are those of all actions before the step
         """
         self.q_net.train(True)
-        result = self.loss(q_function(self.q_net), q_function(self.q_net_target), batch)
+        result = self.loss(self._q_function, self._target_q_function, batch)
         self.optimizer.zero_grad()
         result.loss.backward()
         if self.max_grad_norm is not None:
@@ -111,7 +113,7 @@ class Learner:
         """
         self.q_net.train(False)
         with th.no_grad():
-            return q_function(self.q_net)(observations).q_values
+            return self._q_function(observations).q_values
 
     def refresh(self) -> None:
         """Take over parameters of either network that somebody else has changed; nothing to do here."""
