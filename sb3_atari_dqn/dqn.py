@@ -27,7 +27,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number
+from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.learning.learner import Learner, UpdateReport
 from sb3_atari_dqn.learning.losses import Loss, TDLoss, make_backup

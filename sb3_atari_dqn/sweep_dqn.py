@@ -36,7 +36,8 @@ from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from stable_baselines3.dqn.policies import DQNPolicy
 from tqdm import tqdm
 
-from sb3_atari_dqn.base import QLearningAlgorithm, check_number, check_switch, check_whole_number, keyword_names
+from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number, keyword_names
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.learning.losses import Loss, fit_loss
 from sb3_atari_dqn.networks.extractors import TutorialCNN

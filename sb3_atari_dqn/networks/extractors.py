@@ -20,6 +20,8 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from sb3_atari_dqn.checks import check_switch, check_whole_number
+
 __all__ = ["EXTRACTORS", "ImpalaCNN", "NatureCNN", "NipsCNN", "TutorialCNN", "check_image_size", "resolve_extractor"]
 
 
@@ -170,12 +172,12 @@ class ImpalaCNN(BaseFeaturesExtractor):
         :param pool_size: see there
         :raises ValueError: for a value that is not allowed
         """
-        for name, value in (("features_dim", features_dim), ("width", width), ("pool_size", pool_size)):
-            may_be_none = name != "width"
-            if not (may_be_none and value is None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number, at least 1" + (", or None" if may_be_none else ""))
-        if not isinstance(spectral_norm, bool):
-            raise ValueError(f"spectral_norm={spectral_norm!r} must be True or False")
+        if features_dim is not None:
+            check_whole_number({"features_dim": features_dim}, "features_dim", 1, "units")
+        if pool_size is not None:
+            check_whole_number({"pool_size": pool_size}, "pool_size", 1, "rows and columns")
+        check_whole_number({"width": width}, "width", 1, "times")
+        check_switch({"spectral_norm": spectral_norm}, "spectral_norm")
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

@@ -13,12 +13,12 @@ distributional perspective on reinforcement learning", https://arxiv.org/abs/170
 import inspect
 import math
 from abc import abstractmethod
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
 
+from sb3_atari_dqn.checks import check_number, check_whole_number
 from sb3_atari_dqn.networks.noisy import NoisyLinear
 
 
@@ -167,10 +167,9 @@ class Categorical(Distribution):
     """
 
     def __init__(self, n_features: int, n_atoms: int = 51, v_min: float = -10.0, v_max: float = 10.0) -> None:
-        _check_count("n_atoms", n_atoms, 2)
+        check_whole_number({"n_atoms": n_atoms}, "n_atoms", 2, "atoms")
         for name, value in (("v_min", v_min), ("v_max", v_max)):
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise ValueError(f"{name}={value!r} must be a finite number")
+            check_number({name: value}, name, -math.inf)
         if not v_min < v_max:
             raise ValueError(f"v_min={v_min} must be below v_max={v_max}")
         super().__init__(n_features, n_atoms)
@@ -192,7 +191,7 @@ class Quantile(Distribution):
     """
 
     def __init__(self, n_features: int, n_quantiles: int = 200) -> None:
-        _check_count("n_quantiles", n_quantiles, 1)
+        check_whole_number({"n_quantiles": n_quantiles}, "n_quantiles", 1, "quantiles")
         super().__init__(n_features, n_quantiles)
 
     def forward(self, features: th.Tensor, streams: nn.Module, n_actions: int) -> ActionValues:
@@ -211,8 +210,9 @@ class ImplicitQuantile(Distribution):
     """
 
     def __init__(self, n_features: int, n_quantiles: int = 64, n_play_quantiles: int = 32, n_cosines: int = 64) -> None:
-        for name, value in (("n_quantiles", n_quantiles), ("n_play_quantiles", n_play_quantiles), ("n_cosines", n_cosines)):
-            _check_count(name, value, 1)
+        counts = {"n_quantiles": n_quantiles, "n_play_quantiles": n_play_quantiles, "n_cosines": n_cosines}
+        for name, unit in (("n_quantiles", "quantiles"), ("n_play_quantiles", "quantiles"), ("n_cosines", "cosines")):
+            check_whole_number(counts, name, 1, unit)
         super().__init__(n_features, n_values=1)
         self.n_quantiles = n_quantiles
         self.n_play_quantiles = n_play_quantiles
@@ -235,11 +235,6 @@ class ImplicitQuantile(Distribution):
         embedded = features.unsqueeze(1) * self.embedding(cosines.to(features.dtype))
         quantiles = streams(embedded.flatten(0, 1)).view(*embedded.shape[:2], n_actions).transpose(1, 2)
         return ActionValues(quantiles.mean(dim=2), quantiles, fractions)
-
-
-def _check_count(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name}={value!r} must be a whole number, at least {minimum}")
 
 
 def _middles(n_shares: int, device: th.device) -> th.Tensor:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from functools import partial
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch as th
@@ -14,6 +13,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from sb3_atari_dqn.checks import check_number, check_switch
 from sb3_atari_dqn.networks.extractors import NatureCNN, TutorialCNN, check_image_size, resolve_extractor
 from sb3_atari_dqn.networks.heads import make_distribution, streams_of
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
@@ -27,11 +27,9 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
     :raises TypeError: for one of ``distribution_kwargs`` that the distribution does not have
     """
     for name in ("ortho_init", "dueling"):
-        if not isinstance(policy_kwargs.get(name, False), bool):
-            raise ValueError(f"{name}={policy_kwargs[name]!r} must be True or False")
-    sigma = policy_kwargs.get("noisy_sigma")
-    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real) or not 0 <= float(sigma) < math.inf):
-        raise ValueError(f"noisy_sigma={sigma!r} must be a finite number of at least 0, or None for layers without noise")
+        check_switch(policy_kwargs, name)
+    if policy_kwargs.get("noisy_sigma") is not None:
+        check_number(policy_kwargs, "noisy_sigma", 0)
     make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
 
 

@@ -7,7 +7,6 @@ and n-step returns become one number here, ``discounts = gamma**k * (1 - termina
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples, TensorDict
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
 from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, available_memory, bytes_of_frame, make_frames
 from sb3_atari_dqn.replay.n_step import fold
@@ -288,13 +288,10 @@ class FrameReplayBuffer(ReplayBuffer):
         """
         if compression not in COMPRESSIONS:
             raise ValueError(f"compression={compression!r} is not known; choose one of {', '.join(map(repr, COMPRESSIONS))}")
-        for name, value in (("n_stack", n_stack), ("n_steps", n_steps)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
-        if not isinstance(gamma, Real) or not 0 <= float(gamma) <= 1:
-            raise ValueError(f"gamma={gamma!r} must be a number in [0, 1]")
-        if not isinstance(handle_timeout_termination, bool):
-            raise ValueError(f"handle_timeout_termination={handle_timeout_termination!r} must be True or False")
+        check_whole_number({"n_stack": n_stack}, "n_stack", 1, "frames")
+        check_whole_number({"n_steps": n_steps}, "n_steps", 1, "steps")
+        check_number({"gamma": gamma}, "gamma", 0, 1)
+        check_switch({"handle_timeout_termination": handle_timeout_termination}, "handle_timeout_termination")
         make_sampler(1, 1, priority_exponent, importance_exponent)
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True is not for FrameReplayBuffer, which stores each frame once anyway")

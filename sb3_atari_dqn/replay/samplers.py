@@ -5,11 +5,11 @@ A transition is a position in the memory and an environment. Draws come from Num
 Source: Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952.
 """
 
-from numbers import Real
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from sb3_atari_dqn.checks import check_number
 from sb3_atari_dqn.replay.sum_tree import SumTree
 
 #: added to each priority, so that none is 0
@@ -110,12 +110,9 @@ class PrioritizedSampler:
         :param importance_exponent: see above
         :raises ValueError: for a value that is not allowed
         """
-        bounds = (("priority_exponent", priority_exponent, np.inf), ("importance_exponent", importance_exponent, 1))
-        for name, value, maximum in bounds:
-            is_number = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
-            if not is_number or not 0 <= float(value) <= maximum:
-                allowed = "of at least 0" if maximum == np.inf else f"in [0, {maximum}]"
-                raise ValueError(f"{name}={value!r} must be a number {allowed}")
+        exponents = {"priority_exponent": priority_exponent, "importance_exponent": importance_exponent}
+        check_number(exponents, "priority_exponent", 0)
+        check_number(exponents, "importance_exponent", 0, 1)
 
     def add(self, positions: np.ndarray) -> None:
         self.tree.set((positions[:, None] * self.n_envs + np.arange(self.n_envs)).ravel(), self.highest)

@@ -22,7 +22,7 @@ import gymnasium as gym
 import yaml
 from tqdm import tqdm
 
-from sb3_atari_dqn.base import check_names
+from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation

@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_atari_dqn.base import check_names, keyword_names
+from sb3_atari_dqn.checks import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer

@@ -22,7 +22,8 @@ from stable_baselines3.common.atari_wrappers import (
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from sb3_atari_dqn.base import QLearningAlgorithm, keyword_names
+from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checks import keyword_names
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.evaluation.environments import Preprocessing

@@ -93,8 +93,8 @@ def test_spectral_norm_keeps_singular_values_at_one() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"width": 0}, "width=0 must be a whole number, at least 1$"),
-        ({"pool_size": 1.5}, "pool_size=1.5 must be a whole number, at least 1, or None"),
+        ({"width": 0}, "width=0 must be a whole number of times, at least 1$"),
+        ({"pool_size": 1.5}, "pool_size=1.5 must be a whole number of rows and columns, at least 1"),
         ({"features_dim": 0}, "features_dim=0 must be"),
         ({"spectral_norm": 1}, "spectral_norm=1 must be True or False"),
     ],

@@ -200,7 +200,7 @@ def test_orthogonal_start_reaches_what_spectral_normalisation_computes_from() ->
     ("kwargs", "error", "message"),
     [
         ({"dueling": 1}, ValueError, "dueling=1 must be True or False"),
-        ({"noisy_sigma": -0.5}, ValueError, "noisy_sigma=-0.5 must be a finite number of at least 0, or None"),
+        ({"noisy_sigma": -0.5}, ValueError, "noisy_sigma=-0.5 must be a number of at least 0"),
         ({"noisy_sigma": True}, ValueError, "noisy_sigma=True must be"),
         (
             {"distribution": "c51"},
@@ -216,7 +216,7 @@ def test_orthogonal_start_reaches_what_spectral_normalisation_computes_from() ->
         (
             {"distribution": "categorical", "distribution_kwargs": {"n_atoms": 1}},
             ValueError,
-            "n_atoms=1 must be a whole number, a",
+            "n_atoms=1 must be a whole number of atoms, at least 2",
         ),
         ({"distribution": "quantile", "distribution_kwargs": {"n_quantiles": 0}}, ValueError, "n_quantiles=0 must be a whole"),
         (
