@@ -35,12 +35,12 @@ class NoisyLinear(nn.Linear):
         :param inputs: float (batch, in_features)
         :return: float (batch, out_features)
         """
+        outputs = super().forward(inputs)
         if not self.has_noise:
-            return super().forward(inputs)
+            return outputs
         noise_in, noise_out = self._draw(self.in_features), self._draw(self.out_features)
-        weight = th.addcmul(self.weight, self.weight_sigma, th.outer(noise_out, noise_in))
-        bias = th.addcmul(self.bias, self.bias_sigma, noise_out)
-        return F.linear(inputs, weight, bias)
+        # (weight_sigma * outer(noise_out, noise_in)) inputs, without making that matrix
+        return outputs + noise_out * F.linear(inputs * noise_in, self.weight_sigma, self.bias_sigma)
 
     def _draw(self, size: int) -> th.Tensor:
         """
