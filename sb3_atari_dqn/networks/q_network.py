@@ -66,9 +66,16 @@ class ActionValueNetwork(QNetwork):
         :param obs: observations, a batch of them
         :return: Q-values to play with, without chance, float (batch, n_actions)
         """
+        return self.play_values(obs).q_values
+
+    def play_values(self, obs: PyTorchObs) -> ActionValues:
+        """
+        :param obs: observations, a batch of them
+        :return: action values to play with, without chance
+        """
         with without_noise(self):
             features = self.extract_features(obs, self.features_extractor)
-            return self.distribution.play(features, self.q_net, self.n_actions).q_values
+            return self.distribution.play(features, self.q_net, self.n_actions)
 
     def action_values(self, obs: PyTorchObs) -> ActionValues:
         """
