@@ -22,7 +22,7 @@ train: .venv/ready
 	@ls -t $(LATEST_RUN)/videos/*.mp4 | head -n 1
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,19 +1,18 @@
-"""What all tests share: real games."""
+"""What all tests share: real games, and one thread for each process, for several run side by side."""
 
 import os
 from collections.abc import Callable
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported, and in the processes that tests start
+
 import ale_py
 import gymnasium as gym
 import pytest
-import torch as th
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 gym.register_envs(ale_py)
-if "OMP_NUM_THREADS" not in os.environ:
-    th.set_num_threads(2)  # small networks gain nothing from more
 
 MakeAtari = Callable[..., VecEnv]
 

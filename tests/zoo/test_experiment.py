@@ -178,7 +178,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         study_name="pong",
         no_optim_plots=True,
         n_evaluations=1,
-        hyperparams={"buffer_size": 100, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}},
+        hyperparams={"n_envs": 4, "buffer_size": 100, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}},
         eval_env_kwargs={"max_num_frames_per_episode": 200},
     )
     assert experiment.setup_experiment() is None
@@ -207,7 +207,7 @@ def test_a_trial_is_trained_again_with_its_hyperparameters(study: tuple[Path, st
         storage=study[1],
         study_name="pong",
         trial_id=trial_id,
-        hyperparams={"buffer_size": 10, "policy_kwargs": "dict(net_arch=[24])"},
+        hyperparams={"n_envs": 4, "buffer_size": 10, "policy_kwargs": "dict(net_arch=[24])"},
     )
     assert model.q_net.net_arch == [24], "merged, not replaced"
     assert model.lr_schedule(1) == params["learning_rate"]
@@ -253,7 +253,11 @@ def test_a_trial_keeps_what_the_preset_says_of_the_policy(tmp_path: Path, monkey
         n_eval_episodes=1,
         eval_env_kwargs={"max_num_frames_per_episode": 200},
         optimize_hyperparameters=True,
-        hyperparams={"buffer_size": 20, "policy_kwargs": {"features_extractor_class": "TutorialCNN", "net_arch": [8]}},
+        hyperparams={
+            "n_envs": 2,
+            "buffer_size": 20,
+            "policy_kwargs": {"features_extractor_class": "TutorialCNN", "net_arch": [8]},
+        },
     )
     experiment.setup_experiment()
     optuna.create_study(direction="maximize").optimize(experiment.objective, n_trials=1)

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -14,17 +15,24 @@ from sb3_atari_dqn.zoo.search_space import convert
 from tests.zoo.installation import REPOSITORY, Installation, build_wheel
 
 PONG = ("--algo", "dqn_custom", "--env", "PongNoFrameskip-v4")
-SHORT = ("-n", "150", "-params", "learning_starts:100", "buffer_size:500", "--seed", "1")
+SHORT = ("-n", "150", "--seed", "1", "-params", "learning_starts:100", "buffer_size:500")
+FEW = (*SHORT, "n_envs:4")  # to start the preset's 32 takes as long as to start Python
 STUDY = ("--storage", "sqlite:///tune.db", "--study-name", "pong")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation with the package's wheel in it."""
     installation = Installation(tmp_path_factory.mktemp("wheel") / "venv")
-    installation.pip("install", "--no-deps", "--no-index", build_wheel(tmp_path_factory.mktemp("dist")))
+    installation.pip("install", "--no-deps", "--no-index", wheel_file)
     installation.pip("check")
-    return installation
+    yield installation
+    installation.close()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def trained(wheel: Installation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert "features_extractor_class" in output
     assert "Eval num_timesteps=96" in output  # three steps of 32 environments
     tune = ("-optimize", "--n-trials", "2", "--eval-episodes", "1", "--no-optim-plots")
-    output = wheel.run(folder, "rl_zoo3.train", *PONG, *SHORT, *STUDY, *tune)
+    output = wheel.run(folder, "rl_zoo3.train", *PONG, *FEW, *STUDY, *tune)
     assert "Best trial" in output
     return folder
 
@@ -151,7 +159,7 @@ def test_the_sweep_goes_on_from_a_checkpoint(wheel: Installation, swept: tuple[s
 def test_the_best_trial_is_trained_again(wheel: Installation, trained: Path) -> None:
     best = optuna.load_study(storage=f"sqlite:///{trained / 'tune.db'}", study_name="pong").best_trial
     output = wheel.run(
-        trained, "sb3_atari_dqn", "train", *PONG, *SHORT, *STUDY, "--best-trial", "--eval-freq", "-1", "-f", "again"
+        trained, "sb3_atari_dqn", "train", *PONG, *FEW, *STUDY, "--best-trial", "--eval-freq", "-1", "-f", "again"
     )
     assert f"it is trial {best.number}, with value {best.value}" in output
     config = yaml.unsafe_load((trained / "again/dqn_custom/PongNoFrameskip-v4_1/PongNoFrameskip-v4/config.yml").read_text())
@@ -166,11 +174,11 @@ def test_a_module_that_hides_ours_is_named(wheel: Installation, tmp_path: Path) 
     hiding = tmp_path / "custom_envs.py"
     hiding.write_text("# environments of the user\n")
     assert "invalid choice: 'dqn_custom'" in wheel.run(tmp_path, "rl_zoo3.train", *PONG, status=2)
-    output = wheel.run(tmp_path, "sb3_atari_dqn", "train", *PONG, "-n", "50", "--eval-freq", "-1")
+    output = wheel.run(tmp_path, "sb3_atari_dqn", "train", *PONG, *FEW, "--eval-freq", "-1")
     assert f"note: {hiding} hides the module" in output
     assert "Saving to logs/dqn_custom/PongNoFrameskip-v4_1" in output
     hiding.write_text("from sb3_atari_dqn.zoo import register; register()\n")
-    wheel.run(tmp_path, "rl_zoo3.train", *PONG, "-n", "50", "--eval-freq", "-1")
+    wheel.run(tmp_path, "rl_zoo3.train", *PONG, *FEW, "--eval-freq", "-1")
 
 
 def test_presets_are_found_from_any_folder(wheel: Installation, tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_presets_are_found_from_any_folder(wheel: Installation, tmp_path: Path) 
         tmp_path,
         "rl_zoo3.train",
         *("--algo", "dqn_custom", "--env", "Breakout-v0", "--conf-file", "motion-tracer", "--eval-freq", "-1"),
-        *("-n", "40", "-params", "learning_starts:30", "buffer_size:100"),
+        *("-n", "40", "-params", "learning_starts:30", "buffer_size:100", "n_envs:4"),
     )
 
 
@@ -193,16 +201,16 @@ def test_an_unknown_command_is_answered_with_the_known_ones(wheel: Installation,
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_uninstalling_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
+def test_uninstalling_leaves_nothing_behind(kind: str, wheel_file: Path, tmp_path: Path) -> None:
     installation = Installation(tmp_path / "venv")
     before = installation.files()
     if kind == "wheel":
-        installation.pip("install", "--no-deps", "--no-index", build_wheel(tmp_path / "dist"))
+        installation.pip("install", "--no-deps", "--no-index", wheel_file)
     else:
         installation.pip("install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", REPOSITORY)
     added = installation.files() - before
     assert {"custom_envs.py", "rl_zoo3/hyperparams/dqn_custom.yml", "rl_zoo3/hyperparams/dqn_sweep.yml"} <= added
-    assert "Saving to" in installation.run(tmp_path, "rl_zoo3.train", *PONG, *SHORT, "--eval-freq", "-1")
+    assert "Saving to" in installation.run(tmp_path, "rl_zoo3.train", *PONG, *FEW, "--eval-freq", "-1")
     assert "motion-tracer" in installation.run(tmp_path, "sb3_atari_dqn", "presets")
     installation.pip("uninstall", "--yes", "sb3-atari-dqn")
     assert installation.files() == before

@@ -18,7 +18,7 @@ from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.replay.samplers import PrioritizedSampler
 from sb3_atari_dqn.zoo.experiment import ZOO_KEYS
 from sb3_atari_dqn.zoo.presets import find_config, presets
-from tests.zoo.experiments import make_model, make_sweep_model
+from tests.zoo.experiments import make_experiment, make_model, make_sweep_model
 
 ENVIRONMENTS = {"default": "Acrobot-v1", "atari": "SeaquestNoFrameskip-v4"}
 SECTIONS = [(name, section) for name, path in presets().items() for section in yaml.safe_load(path.read_text())]
@@ -38,7 +38,13 @@ def test_there_are_presets() -> None:
 @pytest.mark.parametrize(("name", "section"), [section for section in SECTIONS if section[0] not in SWEEPS])
 def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) -> None:
     env_id = ENVIRONMENTS.get(section, section)
-    model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10})
+    settings = read(name, section)
+    n_envs = settings.get("n_envs", 1)
+    hyperparams, _ = make_experiment(tmp_path, env_id, config=name).read_hyperparameters()  # checks them all
+    assert hyperparams.get("n_envs", 1) == n_envs
+    if (name, section) != ("dqn_custom", "atari"):  # one with all of its environments; each takes a tenth of a second
+        n_envs = min(n_envs, 2)
+    model = make_model(tmp_path, env_id, config=name, hyperparams={"buffer_size": 10, "n_envs": n_envs})
     expected = {key: value for key, value in read(name, section).items() if key not in ZOO_KEYS | {"policy", "buffer_size"}}
     learning_rate = str(expected.pop("learning_rate"))
     assert model.lr_schedule(1) == float(learning_rate.removeprefix("lin_"))
@@ -49,9 +55,8 @@ def test_every_key_reaches_the_model(name: str, section: str, tmp_path: Path) ->
     assert model.replay_buffer_class is not None
     assert model.replay_buffer_class.__name__ == replay_buffer_class
     assert model.replay_buffer_kwargs.items() >= expected.pop("replay_buffer_kwargs", {}).items()
-    settings = read(name, section)
     assert isinstance(model.env, AleVecEnv | VecMotionTracer) == settings.get("native_envs", False)
-    assert model.n_envs == settings.get("n_envs", 1)
+    assert model.n_envs == n_envs
     if "frame_stack" in settings:
         assert settings["replay_buffer_kwargs"]["n_stack"] == settings["frame_stack"]
     policy_kwargs = expected.pop("policy_kwargs", {})
