@@ -31,7 +31,7 @@ from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.saving.trust import UntrustedFileError, check_policy_names, class_name, find_class
 from sb3_atari_dqn.saving.values import from_json, to_json
-from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data
+from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data, safe_values
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 
 __all__ = ["arrays_of", "build", "check_output", "describe", "kind_of", "load", "load_model", "read_description", "save_model"]
@@ -85,7 +85,10 @@ def load(
     path = Path(path)
     if kind_of(path) == "safetensors":
         return load_model(path, env, device, trust)
-    algorithms = best_algorithm(read_data(path), ALGORITHMS)
+    data = read_data(path)
+    if not trust:
+        safe_values(path, data)  # first of all, it says what is wrong with a file
+    algorithms = best_algorithm(data, ALGORITHMS)
     if len(algorithms) != 1:
         raise ValueError(f"{str(path)!r} is not a model of {' or '.join(ALGORITHMS)}: load it with its own algorithm")
     return _load_zip(path, ALGORITHMS[algorithms[0]], env, device, trust)
@@ -119,8 +122,8 @@ def kind_of(path: Path) -> str:
     if start[8:] == b"{":  # after the header's length
         return "safetensors"
     raise ValueError(
-        f"{str(path)!r} is neither a safetensors file, as `export --safetensors` writes it, nor a zip file of "
-        "Stable-Baselines3; other files are not read"
+        f"{str(path)!r} is not a model that Stable-Baselines3 saved, a zip file, nor one that `export --safetensors` wrote; "
+        "other files are not read"
     )
 
 

@@ -31,7 +31,7 @@ from sb3_atari_dqn.saving.inert_pickle import Record, decode
 from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, check_policy_names, find_class
 from sb3_atari_dqn.saving.values import ToZero
 
-__all__ = ["best_algorithm", "load_zip", "read_data"]
+__all__ = ["best_algorithm", "load_zip", "read_data", "safe_values"]
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound=BaseAlgorithm)
 
@@ -70,6 +70,7 @@ _KNOWN_PACKAGES = (
 )
 
 _SPACES = "gymnasium.spaces."
+_FLOAT_SCHEDULE = "stable_baselines3.common.utils.FloatSchedule"
 
 
 def load_zip(
@@ -105,7 +106,7 @@ def read_data(path: Path, content: bytes | None = None) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
-            data = json.loads(archive.read("data"))
+            data = json.loads(archive.read("data").decode())  # as Stable-Baselines3 reads it
         if not isinstance(data, dict) or "policy_class" not in data:
             raise KeyError("policy_class")
     except (zipfile.BadZipFile, KeyError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
@@ -167,7 +168,7 @@ def _read(name: str, value: Any) -> Any:
         if outermost and outermost.partition(".")[0] not in _KNOWN_PACKAGES:
             raise _refusal(outermost)
         return None
-    if name in _MAY_BE_FUNCTIONS and outermost.startswith("cloudpickle."):
+    if name in _MAY_BE_FUNCTIONS and _is_function(value):
         if name == "learning_rate":
             warnings.warn(
                 "The model's learning_rate is a function and was not read: it plays as it did, and would learn at rate 0",
@@ -175,6 +176,13 @@ def _read(name: str, value: Any) -> Any:
             )
         return 0.0
     return revive(value)
+
+
+def _is_function(value: Any) -> bool:
+    """Whether it is a function by value, maybe as what Stable-Baselines3 puts around a schedule."""
+    if isinstance(value, Record) and value.name == _FLOAT_SCHEDULE and isinstance(value.state, dict):
+        value = value.state.get("value_schedule")
+    return isinstance(value, Record) and value.name.startswith("cloudpickle.")
 
 
 def _is_record(value: Any) -> bool:
@@ -241,7 +249,8 @@ class _Reviver:
 
 
 def _plain(name: str) -> str:
-    """A name as it is today: modules of NumPy and Gym have moved."""
+    """A name as it is today: modules of Python, NumPy and Gym have moved."""
+    name = re.sub(r"^__builtin__\.", "builtins.", name)
     name = re.sub(r"^numpy\._core\.", "numpy.core.", name)
     return re.sub(r"^gym\.spaces\.", _SPACES, name)
 
@@ -322,6 +331,14 @@ def _train_freq(reviver: _Reviver, record: Record) -> TrainFreq:
     return TrainFreq(frequency, unit)
 
 
+def _bytes(reviver: _Reviver, record: Record) -> bytes:
+    """How older pickles have bytes: as text that is to be encoded."""
+    text, encoding = record.arguments
+    if encoding != "latin1":
+        raise ValueError(f"{encoding!r} is not how a pickle encodes bytes")
+    return text.encode("latin1")
+
+
 _MAKERS: dict[str, Callable[[_Reviver, Record], Any]] = {
     _SPACES + "box.Box": _box,
     _SPACES + "discrete.Discrete": _discrete,
@@ -332,6 +349,8 @@ _MAKERS: dict[str, Callable[[_Reviver, Record], Any]] = {
     _SPACES + "dict.Dict": lambda reviver, record: spaces.Dict(
         OrderedDict(_state(reviver, record, ("spaces",))["spaces"].items())
     ),
+    "_codecs.encode": _bytes,
+    "builtins.set": lambda reviver, record: set(reviver.revive(record.arguments[0])),
     "collections.OrderedDict": _ordered_dict,
     "collections.deque": _deque,
     "numpy.core.multiarray._reconstruct": _array,
@@ -346,9 +365,7 @@ _MAKERS: dict[str, Callable[[_Reviver, Record], Any]] = {
     "stable_baselines3.common.utils.ConstantSchedule": lambda reviver, record: ConstantSchedule(
         **_state(reviver, record, ("val",))
     ),
-    "stable_baselines3.common.utils.FloatSchedule": lambda reviver, record: FloatSchedule(
-        **_state(reviver, record, ("value_schedule",))
-    ),
+    _FLOAT_SCHEDULE: lambda reviver, record: FloatSchedule(**_state(reviver, record, ("value_schedule",))),
     "stable_baselines3.common.utils.LinearSchedule": lambda reviver, record: LinearSchedule(
         **_state(reviver, record, ("start", "end", "end_fraction"))
     ),
