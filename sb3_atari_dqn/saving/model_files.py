@@ -14,6 +14,7 @@ is not there twice.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from importlib import metadata
@@ -21,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 
 from sb3_atari_dqn.base import QLearningAlgorithm
-from sb3_atari_dqn.checks import check_names
+from sb3_atari_dqn.checks import check_names, check_number
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.saving.trust import UntrustedFileError, check_policy_names, class_name, find_class
 from sb3_atari_dqn.saving.values import from_json, to_json
@@ -318,26 +320,33 @@ def build(
         policy = find_class(description["policy"], trust)
         observation_space, action_space = (from_json(description[f"{what}_space"]) for what in ("observation", "action"))
         settings = {name: from_json(value, trust) for name, value in description["settings"].items()}
-        progress, n_envs = dict(description["progress"]), description["n_envs"]
+        progress, n_envs = from_json(description["progress"]), int(description["n_envs"])
+        for space in (observation_space, action_space):
+            if not isinstance(space, spaces.Space):
+                raise TypeError(f"{space!r} is not a space")
         check_names("the file's progress", progress, _PROGRESS)
-    except (AttributeError, KeyError, TypeError) as error:
+        for name, value in progress.items():
+            check_number({name: value}, name, -math.inf)
+    except UntrustedFileError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"what it says of the model is not what this version writes ({error!r}){_other_versions(description)}"
         ) from error
     if not trust:
         check_policy_names(settings.get("policy_kwargs") or {})
+    if env is not None:
+        env = algorithm._wrap_env(env)
+        check_for_correct_spaces(env, observation_space, action_space)
+        n_envs = env.num_envs
     try:
         check_names(algorithm.__name__, settings, algorithm.keywords() - _NOT_SAVED)
         model: QLearningAlgorithm = algorithm(policy, env, device=device, **settings, _init_setup_model=False)  # type: ignore[call-arg]  # both have it
-    except (TypeError, ValueError) as error:
+        model.observation_space, model.action_space, model.n_envs = observation_space, action_space, n_envs
+        model._setup_model()
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its settings are not those of this version: {error}{_other_versions(description)}") from error
-    if model.env is not None:
-        check_for_correct_spaces(model.env, observation_space, action_space)
-    else:
-        model.n_envs = n_envs
-    model.observation_space, model.action_space = observation_space, action_space
-    model._setup_model()
-    vars(model).update({name: from_json(value) for name, value in progress.items()})
+    vars(model).update(progress)
     _set_arrays(model, description, arrays)
     return model
 

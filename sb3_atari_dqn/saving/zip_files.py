@@ -45,6 +45,12 @@ _NOT_READ = (
     "_last_dones",
     "_last_lstm_states",
     "action_noise",
+    "actor_batch_norm_stats",
+    "actor_batch_norm_stats_target",
+    "batch_norm_stats",
+    "batch_norm_stats_target",
+    "critic_batch_norm_stats",
+    "critic_batch_norm_stats_target",
     "ep_info_buffer",
     "ep_success_buffer",
     "exploration_schedule",
@@ -332,8 +338,8 @@ def _train_freq(reviver: _Reviver, record: Record) -> TrainFreq:
 
 
 def _bytes(reviver: _Reviver, record: Record) -> bytes:
-    """How older pickles have bytes: as text that is to be encoded."""
-    text, encoding = record.arguments
+    """How older pickles have bytes: as text that is to be encoded, or none."""
+    text, encoding = record.arguments or ("", "latin1")
     if encoding != "latin1":
         raise ValueError(f"{encoding!r} is not how a pickle encodes bytes")
     return text.encode("latin1")
@@ -350,6 +356,7 @@ _MAKERS: dict[str, Callable[[_Reviver, Record], Any]] = {
         OrderedDict(_state(reviver, record, ("spaces",))["spaces"].items())
     ),
     "_codecs.encode": _bytes,
+    "builtins.bytes": _bytes,
     "builtins.set": lambda reviver, record: set(reviver.revive(record.arguments[0])),
     "collections.OrderedDict": _ordered_dict,
     "collections.deque": _deque,
