@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def rainbow(**kwargs: Any) -> CustomDQN:
 
 CARTPOLE: dict[str, Any] = {"seed": 1, "buffer_size": 50, "learning_starts": 8, "train_freq": (1, "episode")}
 
-MODELS = {
+MODELS: dict[str, Callable[[], QLearningAlgorithm]] = {
     "plain": custom_dqn,
     "rainbow": rainbow,
     "no target network": lambda: custom_dqn(target_update_interval=None, update_period=2),
@@ -77,7 +78,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_plays_and_learns_on_as_the_saved_one(name: str, tmp_path: Path) -> None:
-    model: QLearningAlgorithm = MODELS[name]()
+    model = MODELS[name]()
     model.learn(40)
     assert model._n_updates > 0
     model.save(tmp_path / "model.zip")
@@ -107,7 +108,7 @@ def test_a_model_plays_and_learns_on_as_the_saved_one(name: str, tmp_path: Path)
 
 
 def test_no_keyword_changes(tmp_path: Path) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "munchausen": True,
         "munchausen_kwargs": {"clip": -2.0},
         "eval_epsilon": 0.5,

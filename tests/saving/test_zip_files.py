@@ -89,6 +89,8 @@ def test_models_play_as_if_they_had_been_unpickled(name: str, tmp_path: Path, mo
     for key, weight in parameters["policy"].items():
         assert th.equal(weight, others["policy"][key])
     if name == "sweep":
+        assert isinstance(loaded, SweepDQN)
+        assert isinstance(expected, SweepDQN)
         assert loaded._random_generator.random() == expected._random_generator.random()
         assert loaded._last_rewards == expected._last_rewards != deque()
 
