@@ -161,7 +161,9 @@ def export_onnx(model: BaseAlgorithm, path: Path) -> None:
     observations = np.stack([space.sample() for _ in range(3)])
     content = _add_metadata(onnx, _trace(network, th.as_tensor(observations[:2])), model)
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # its threads wait by spinning, which takes the cores from others
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (found,) = session.run([OUTPUT], {INPUT: observations})
     expected = q_values_in_pytorch(model, observations)
     difference = float(np.abs(found - expected).max())

@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import onnxruntime
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -63,6 +64,12 @@ def sweep_dqn(**kwargs: Any) -> SweepDQN:
         "policy_kwargs": {"features_extractor_class": "NipsCNN"},
     } | kwargs
     return SweepDQN("CnnPolicy", Monitor(Images()), **settings)
+
+
+def session_of(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
 
 
 def observations_for(model: BaseAlgorithm, n: int = 16) -> np.ndarray:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch as th
 from sb3_contrib import QRDQN
@@ -17,7 +16,7 @@ from sb3_atari_dqn import AleVecEnv, CustomDQN, NipsCNN
 from sb3_atari_dqn.evaluation.play import play_episodes
 from sb3_atari_dqn.saving.model_files import save_model
 from sb3_atari_dqn.saving.onnx_files import export_onnx, q_values_in_pytorch
-from tests.saving.models import custom_dqn, observations_for, sweep_dqn
+from tests.saving.models import custom_dqn, observations_for, session_of, sweep_dqn
 
 HEADS: dict[str, dict[str, Any]] = {
     "plain": {"net_arch": [16]},
@@ -48,7 +47,7 @@ EXTRACTORS: dict[str, dict[str, Any]] = {
 
 def check_agreement(model: BaseAlgorithm, path: Path) -> None:
     export_onnx(model, path)
-    session = onnxruntime.InferenceSession(path)
+    session = session_of(path)
     for batch in (1, 5):
         observations = observations_for(model, batch)
         (q_values,) = session.run(["q_values"], {"observations": observations})
@@ -100,7 +99,7 @@ def test_an_exported_model_plays_a_whole_game(tmp_path: Path) -> None:
     model = CustomDQN("CnnPolicy", games(), buffer_size=4, seed=2, policy_kwargs=kwargs)
     save_model(model, tmp_path / "model.safetensors", optimizer=False)
     export_onnx(sb3_atari_dqn.load(tmp_path / "model.safetensors"), tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    session = session_of(tmp_path / "model.onnx")
 
     def in_onnxruntime(observations: np.ndarray, _: np.ndarray) -> np.ndarray:
         return session.run(None, {"observations": observations})[0].argmax(axis=1)
@@ -108,6 +107,17 @@ def test_an_exported_model_plays_a_whole_game(tmp_path: Path) -> None:
     (game,) = play_episodes(games(), in_onnxruntime, 1, seed=3)
     assert 100 < game.steps < 1_000, "five lives, not the limit of time"
     assert [game] == play_episodes(games(), lambda states, _: model.predict(states, deterministic=True)[0], 1, seed=3)
+
+
+def test_the_example_of_the_docs_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    kwargs: dict[str, Any] = {"features_extractor_class": "NipsCNN"}
+    env = AleVecEnv("BreakoutNoFrameskip-v4")
+    export_onnx(CustomDQN("CnnPolicy", env, buffer_size=4, seed=2, policy_kwargs=kwargs), tmp_path / "model.onnx")
+    text = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
+    example = next(block for block in text.split("```python\n")[1:] if "onnxruntime" in block).partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert capsys.readouterr().out.startswith("score ")
 
 
 class Unknown(NipsCNN):

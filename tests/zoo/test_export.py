@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from sb3_contrib import QRDQN
 
@@ -12,7 +11,7 @@ from sb3_atari_dqn.saving.onnx_files import q_values_in_pytorch
 from sb3_atari_dqn.zoo.commands import main
 from sb3_atari_dqn.zoo.export import export
 from sb3_atari_dqn.zoo.register import register
-from tests.saving.models import custom_dqn, observations_for, sweep_dqn
+from tests.saving.models import custom_dqn, observations_for, session_of, sweep_dqn
 
 register()
 
@@ -39,7 +38,7 @@ def test_both_files_at_once(
     assert loaded.num_timesteps == 20
     assert loaded.policy.optimizer.state_dict()["state"]
     observations = observations_for(loaded)
-    q_values = onnxruntime.InferenceSession(onnx).run(None, {"observations": observations})[0]
+    q_values = session_of(onnx).run(None, {"observations": observations})[0]
     np.testing.assert_allclose(q_values, q_values_in_pytorch(loaded, observations), rtol=0, atol=1e-5)
     assert {path.name for path in tmp_path.rglob("*")} == {"new", "model.onnx", "model.safetensors"}
 
