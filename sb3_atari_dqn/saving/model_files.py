@@ -156,6 +156,9 @@ def check_output(path: Path) -> None:
     """
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: give the name of a file")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
 
 
 def load_model(

@@ -33,7 +33,7 @@ OPSET = 17
 #: largest difference to PyTorch that is accepted, times the largest Q-value if that is above one
 TOLERANCE = 1e-5
 
-_HOW_TO_INSTALL = "ONNX needs the packages onnx and onnxruntime: pip install 'sb3-atari-dqn[onnx]'"
+_HOW_TO_INSTALL = "ONNX needs two more packages: pip install onnx onnxruntime"
 
 
 class _QValues(nn.Module):
@@ -145,7 +145,7 @@ def export_onnx(model: BaseAlgorithm, path: Path) -> None:
     Write a model's network as ONNX, in one piece or not at all. It is run in onnxruntime first and must agree with PyTorch.
 
     :param model: ``CustomDQN``, ``SweepDQN``, or Stable-Baselines3's and sb3-contrib's ``DQN`` and ``QRDQN``
-    :param path: file to write: input ``observations``, (batch, *observation) in the type of the observation space; output
+    :param path: file to write: input ``observations``, ``(batch, *observation)`` in the type of the observation space; output
         ``q_values``, float32 (batch, n_actions)
     :raises ValueError: for a model without Q-values, with observations that are not one array, or with layers that ONNX does
         not know, and if onnx or onnxruntime is not installed

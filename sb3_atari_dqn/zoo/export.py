@@ -44,7 +44,7 @@ def export(arguments: Sequence[str]) -> None:
         if args.safetensors is not None:
             assert isinstance(model, QLearningAlgorithm)
             save_model(model, args.safetensors, optimizer=not args.no_optimizer)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     for output in outputs:
         print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")

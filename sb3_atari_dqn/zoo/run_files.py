@@ -175,7 +175,7 @@ def check_wrappers(hyperparams: Mapping[str, Any]) -> None:
     """
     for key in ("env_wrapper", "vec_env_wrapper"):
         for name in _names(hyperparams.get(key)):
-            if name not in WRAPPERS:
+            if not isinstance(name, str) or name not in WRAPPERS:
                 raise UntrustedFileError(
                     f"{key} names {name!r}, which is none of the wrappers that are known to be harmless, and its code would "
                     f"run. {HOW_TO_TRUST}"

@@ -161,7 +161,7 @@ def find_algo(path: Path) -> str:
     :raises ValueError: if that is not clear
     """
     if model_files.kind_of(path) == "safetensors":
-        algorithm = model_files.ALGORITHMS.get(model_files.read_description(path).get("algorithm", ""))
+        algorithm = model_files.ALGORITHMS.get(str(model_files.read_description(path).get("algorithm")))
         fits = [name for name, ours in ALGORITHMS.items() if ours is algorithm]
     else:
         fits = best_algorithm(read_data(path), ALGOS)

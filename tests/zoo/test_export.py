@@ -60,6 +60,7 @@ def test_other_models(tmp_path: Path) -> None:
         (["MODEL"], "nothing to write: give --onnx FILE or --safetensors FILE, or both"),
         (["MODEL", "--onnx", "FOLDER"], "--onnx 'FOLDER' is a folder: give the name of a file"),
         (["MODEL", "--safetensors", "FOLDER", "--onnx", "NEW"], "--safetensors 'FOLDER' is a folder"),
+        (["MODEL", "--onnx", "TEXT/new"], "cannot be written: 'TEXT' is a file, not a folder"),
         (["MODEL", "--onnx", "NEW", "--safetensors", "NEW"], "--onnx and --safetensors are both 'NEW'"),
         (["MODEL", "--safetensors", "MODEL"], "'MODEL' is what is exported: give another name"),
         (["MODEL", "--onnx", "NEW", "--no-optimizer"], "--no-optimizer goes with --safetensors alone"),
@@ -82,7 +83,7 @@ def test_bad_input_writes_nothing(
     paths = {"MODEL": str(model)} | {name: str(tmp_path / path) for name, path in names.items()}
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit, match="2"):
-        export([paths.get(argument, argument) for argument in arguments])
+        export([paths.get(argument, argument.replace("TEXT", paths["TEXT"])) for argument in arguments])
     for name, path in paths.items():
         message = message.replace(f"'{name}'", repr(path))
     assert message in capsys.readouterr().err

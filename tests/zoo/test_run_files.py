@@ -251,8 +251,9 @@ def test_bad_files(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     (tmp_path / "short").write_bytes(Path(safetensors).read_bytes()[:-9])
     assert "short' is damaged" in error_of(evaluate, [str(tmp_path / "short"), *where], capsys)
-    with pytest.raises(UntrustedFileError):
-        read_hyperparams(make_run(tmp_path / "evil", model, config={"env_wrapper": [3]}) / BREAKOUT)
+    for number, wrapper in enumerate(([3], [["os.system"]], {"os.system": {}, "x": {}}, ("os.system",))):
+        with pytest.raises(UntrustedFileError, match="env_wrapper names"):
+            read_hyperparams(make_run(tmp_path / f"evil{number}", model, config={"env_wrapper": wrapper}) / BREAKOUT)
 
 
 def test_a_model_of_stable_baselines3_needs_no_trust(tmp_path: Path) -> None:
