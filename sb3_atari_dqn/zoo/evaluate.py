@@ -130,6 +130,8 @@ def _find_player(args: argparse.Namespace) -> _Player:
     :raises ValueError: if that is not clear
     """
     path = Path(args.run)
+    if path.suffix in (".zip", ".safetensors") and not path.exists():
+        raise ValueError(f"{args.run!r} does not exist")
     if path.is_file() and args.env is None:
         try:
             run = find_run(path.parent, args.trust)
