@@ -7,6 +7,7 @@ from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.networks.extractors import ImpalaCNN, NatureCNN, NipsCNN, TutorialCNN
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
+from sb3_atari_dqn.saving.model_files import load
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "TutorialCNN",
     "VecMotionTracer",
     "__version__",
+    "load",
 ]
 __version__ = "0.1.0"

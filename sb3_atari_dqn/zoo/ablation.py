@@ -397,4 +397,5 @@ def evaluate_command(plan: Ablation, run: Run) -> list[str]:
     :return: module and arguments
     """
     episodes = [] if plan.episodes is None else ["--episodes", str(plan.episodes)]
-    return ["sb3_atari_dqn", "evaluate", str(run.experiment(plan.env)), "--protocol", plan.protocol, *episodes]
+    own = "--trust"  # it was trained a moment ago, maybe with networks and wrappers of the user's own
+    return ["sb3_atari_dqn", "evaluate", str(run.experiment(plan.env)), "--protocol", plan.protocol, own, *episodes]

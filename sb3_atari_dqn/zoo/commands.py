@@ -10,6 +10,7 @@ from sb3_atari_dqn.zoo.ablation import ablation
 from sb3_atari_dqn.zoo.bench import bench
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
+from sb3_atari_dqn.zoo.export import export
 from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
@@ -26,6 +27,7 @@ commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all thei
 
 commands of this package:
   evaluate                play whole games with a trained model and print the scores
+  export                  write a trained model as ONNX or safetensors, without code in it
   compare                 compare runs over seeds and games
   ablation                train presets with several seeds, play, and compare
   plot                    draw the scores of training runs
@@ -48,6 +50,9 @@ def main() -> None:
     elif command == "evaluate":
         register()
         evaluate(arguments)
+    elif command == "export":
+        register()
+        export(arguments)
     elif command == "compare":
         compare(arguments)
     elif command == "ablation":
@@ -65,7 +70,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "ablation", "plot", "bench", "presets")
+        ours = ("evaluate", "export", "compare", "ablation", "plot", "bench", "presets")
         sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 

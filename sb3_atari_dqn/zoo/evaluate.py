@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium as gym
-from rl_zoo3.utils import ALGOS, create_test_env, get_saved_hyperparams
+from rl_zoo3.utils import ALGOS, create_test_env
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -19,6 +19,8 @@ from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import AS_TRAINED, Evaluation, rules_of
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import histogram
+from sb3_atari_dqn.saving.trust import UntrustedFileError
+from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, load_model
 
 #: what is given in place of a model for random play
@@ -51,7 +53,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         prog="python -m sb3_atari_dqn evaluate", description="Play whole games with a trained model and print the scores."
     )
     parser.add_argument(
-        "run", help="folder of a training run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1; or a model's zip file; or 'random'"
+        "run", help="folder of a training run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1; or a model's file; or 'random'"
     )
     parser.add_argument(
         "--protocol", metavar="NAME", help=f"rules to play by: {', '.join(PROTOCOLS)} (default: those of the run's training)"
@@ -63,16 +65,17 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--load-best", action="store_true", help="the best model of the run's evaluations, not the last one")
     parser.add_argument("--deterministic", action="store_true", help="always the best action, never a random one")
-    parser.add_argument("--env", metavar="ID", help="the game, for a zip file or 'random'")
-    parser.add_argument("--algo", metavar="NAME", help="the algorithm of a zip file, where it does not tell")
+    parser.add_argument("--env", metavar="ID", help="the game, for a file or 'random'")
+    parser.add_argument("--algo", metavar="NAME", help="the algorithm of a file, where it does not tell")
+    parser.add_argument("--trust", action="store_true", help="allow the files of model and run to run code, as RL Zoo does")
     args = parser.parse_args(arguments)
 
     try:
         _check(args)
         player = _find_player(args)
-        for package in (player.run.args.get("gym_packages") or []) if player.run is not None else []:
+        for package in [] if player.run is None else packages_to_import(player.run.args, args.trust):
             importlib.import_module(package)
-        model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed)
+        model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed, args.trust)
         evaluation = _play(args, player, model)
     except ValueError as error:
         parser.error(str(error))
@@ -127,9 +130,13 @@ def _find_player(args: argparse.Namespace) -> _Player:
     :raises ValueError: if that is not clear
     """
     path = Path(args.run)
+    if path.suffix in (".zip", ".safetensors") and not path.exists():
+        raise ValueError(f"{args.run!r} does not exist")
     if path.is_file() and args.env is None:
         try:
-            run = find_run(path.parent)
+            run = find_run(path.parent, args.trust)
+        except UntrustedFileError:
+            raise
         except ValueError:
             raise ValueError(f"{args.run!r} is not of a training run and does not tell the game: give --env") from None
         return _Player(run.args["env"], args.algo or run.args["algo"], path, run)
@@ -144,7 +151,7 @@ def _find_player(args: argparse.Namespace) -> _Player:
         if args.run == RANDOM:
             return _Player(args.env, RANDOM, None, None)
         return _Player(args.env, args.algo or find_algo(path), path, None)
-    run = find_run(path)
+    run = find_run(path, args.trust)
     for name in ("env", "algo"):
         if vars(args)[name] is not None:
             raise ValueError(f"--{name} {vars(args)[name]} does not go with a run, which has its own: {run.args[name]}")
@@ -208,12 +215,12 @@ def play_as_trained(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int, 
     :param deterministic: always the best action
     :return: the games
     """
-    hyperparams, stats_path = get_saved_hyperparams(str(run.params), test_mode=True)
-    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args["env_kwargs"] or {})}
+    hyperparams = run.hyperparams()
+    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args.get("env_kwargs") or {})}
     env = create_test_env(
         run.args["env"],
         n_envs=min(n_episodes, N_ENVS),
-        stats_path=stats_path,
+        stats_path=str(run.params),
         seed=seed,
         should_render=False,
         hyperparams=hyperparams,

@@ -1,13 +1,10 @@
 """Training runs as RL Zoo leaves them: a folder with a model, arguments, configuration and Monitor's files."""
 
 import inspect
-import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rl_zoo3.utils import ALGOS, get_saved_hyperparams
 from stable_baselines3.common.atari_wrappers import (
     AtariWrapper,
@@ -23,11 +20,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_atari_dqn.base import QLearningAlgorithm
-from sb3_atari_dqn.checks import keyword_names
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.evaluation.environments import Preprocessing
+from sb3_atari_dqn.saving import model_files
+from sb3_atari_dqn.saving.trust import UntrustedFileError
+from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data
 from sb3_atari_dqn.zoo.native_envs import find_wrappers
+from sb3_atari_dqn.zoo.register import ALGORITHMS
+from sb3_atari_dqn.zoo.run_files import read_args, read_hyperparams
 
 #: wrappers that are about a game's rules alone, which a protocol has
 _RULES = (NoopResetEnv, MaxAndSkipEnv, StickyActionEnv, ClipRewardEnv)
@@ -43,11 +44,13 @@ class Run(NamedTuple):
     :param folder: where it is
     :param args: arguments that RL Zoo's ``train`` was called with
     :param params: folder with its configuration
+    :param trust: whether what its files name may be imported and run
     """
 
     folder: Path
     args: dict[str, Any]
     params: Path
+    trust: bool = False
 
     @property
     def label(self) -> str:
@@ -75,12 +78,21 @@ class Run(NamedTuple):
             raise ValueError(f"{str(path)!r} does not exist")
         return path
 
+    def hyperparams(self) -> dict[str, Any]:
+        """
+        :return: its configuration
+        :raises ValueError: if it is damaged, or names what could run code and is not trusted
+        """
+        if self.trust:
+            return get_saved_hyperparams(str(self.params), test_mode=True)[0]
+        return read_hyperparams(self.params)
+
     def preprocessing(self) -> Preprocessing:
         """
         :return: what its model was trained to see
         :raises ValueError: if that is something that protocols do not know
         """
-        hyperparams, _ = get_saved_hyperparams(str(self.params), test_mode=True)
+        hyperparams = self.hyperparams()
         env_kwargs = {**(hyperparams.get("env_kwargs") or {}), **(self.args.get("env_kwargs") or {})}
         for name in env_kwargs.keys() - _RULES_OF_ENV:
             raise ValueError(f"{str(self.folder)!r}: env_kwargs: {name}={env_kwargs[name]!r} does not go with a protocol")
@@ -90,19 +102,19 @@ class Run(NamedTuple):
             raise ValueError(f"{str(self.folder)!r}: {error}") from None
 
 
-def find_run(folder: Path) -> Run:
+def find_run(folder: Path, trust: bool = False) -> Run:
     """
     :param folder: of a training run
+    :param trust: whether what its files name may be imported and run
     :return: the run
-    :raises ValueError: if it is not one
+    :raises ValueError: if it is not one, or names what could run code and is not trusted
     """
     args_files = sorted(folder.glob("*/args.yml"))
     if len(args_files) != 1:
         raise ValueError(
             f"{str(folder)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
         )
-    args = yaml.load(args_files[0].read_text(), Loader=yaml.UnsafeLoader)  # RL Zoo's file, with its Python tags
-    return Run(folder, dict(args), args_files[0].parent)
+    return Run(folder, read_args(args_files[0], trust), args_files[0].parent, trust)
 
 
 def find_preprocessing(hyperparams: Mapping[str, Any]) -> Preprocessing:
@@ -143,42 +155,49 @@ def find_preprocessing(hyperparams: Mapping[str, Any]) -> Preprocessing:
 
 def find_algo(path: Path) -> str:
     """
-    :param path: a model's zip file
-    :return: name of its algorithm in RL Zoo: the one with its policy, and of several the one whose arguments it has saved
+    :param path: a model's file
+    :return: name of its algorithm in RL Zoo: the one that it says, or in a zip file the one with its policy, and of several
+        the one whose arguments it has saved
     :raises ValueError: if that is not clear
     """
-    try:
-        with zipfile.ZipFile(path) as model:
-            data = json.loads(model.read("data"))
-        module = data["policy_class"]["__module__"]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is not a model that Stable-Baselines3 saved: {error!r}") from error
-    fits = {}
-    for name, algorithm in ALGOS.items():
-        if any(policy.__module__ == module for policy in algorithm.policy_aliases.values()):
-            names = keyword_names(algorithm)
-            fits[name] = len(names & data.keys()) - len(names - data.keys())
-    best = [name for name in fits if fits[name] == max(fits.values())]
-    if len(best) != 1:
-        raise ValueError(f"{str(path)!r} does not tell its algorithm: give --algo, one of {', '.join(best or ALGOS)}")
-    return best[0]
+    if model_files.kind_of(path) == "safetensors":
+        algorithm = model_files.ALGORITHMS.get(str(model_files.read_description(path).get("algorithm")))
+        fits = [name for name, ours in ALGORITHMS.items() if ours is algorithm]
+    else:
+        fits = best_algorithm(read_data(path), ALGOS)
+    if len(fits) != 1:
+        raise ValueError(f"{str(path)!r} does not tell its algorithm: give --algo, one of {', '.join(fits or ALGOS)}")
+    return fits[0]
 
 
-def load_model(path: Path, algo: str, seed: int) -> BaseAlgorithm:
+def load_model(path: Path, algo: str, seed: int | None = None, trust: bool = False) -> BaseAlgorithm:
     """
-    :param path: a model's zip file
+    :param path: a model's file
     :param algo: name of its algorithm in RL Zoo
-    :param seed: of the model
+    :param seed: of the model, in place of its own
+    :param trust: whether its file may run code
     :return: the model, to play with
-    :raises ValueError: if it cannot be loaded
+    :raises ValueError: if it cannot be loaded, or names what could run code and is not trusted
     """
+    if algo not in ALGOS:
+        raise ValueError(f"{str(path)!r} is of the algorithm {algo!r}, which is not known; those that are: {', '.join(ALGOS)}")
     algorithm = ALGOS[algo]
-    without_memory: dict[str, Any] = {}
+    if model_files.kind_of(path) == "safetensors":
+        model = model_files.load_model(path, trust=trust)
+        if not isinstance(model, algorithm):
+            raise ValueError(f"{str(path)!r} cannot be loaded as {algo!r}: it holds a {type(model).__name__}")
+        if seed is not None:
+            model.seed = seed
+            model.set_random_seed(seed)
+        return model
+    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
     if issubclass(algorithm, OffPolicyAlgorithm) and not issubclass(algorithm, QLearningAlgorithm):
-        without_memory = {"buffer_size": 1}  # SB3 would allocate it whole
+        changes["buffer_size"] = 1  # SB3 would allocate it whole
         if "optimize_memory_usage" in inspect.signature(algorithm).parameters:
-            without_memory["optimize_memory_usage"] = False
+            changes["optimize_memory_usage"] = False
     try:
-        return algorithm.load(path, seed=seed, **without_memory)
+        return load_zip(path, algorithm, trust=trust, **changes)
+    except UntrustedFileError:
+        raise
     except Exception as error:  # whatever another algorithm's file raises
         raise ValueError(f"{str(path)!r} cannot be loaded as {algo!r}: {error!r}") from error

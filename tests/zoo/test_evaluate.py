@@ -184,6 +184,7 @@ def test_another_difficulty_is_another_game(tmp_path: Path) -> None:
         (["RUN", "--protocol", "nature", "--algo", "ppo"], "--algo ppo does not go with a run, which has its own: dqn_custom"),
         (["RUN", "--algo", "dqn2"], "--algo 'dqn2' is not known; choose one of a2c, "),
         (["logs"], "'logs' is not the folder of a training run"),
+        (["gone.safetensors", "--env", BREAKOUT, "--protocol", "nature"], "'gone.safetensors' does not exist"),
         (["RUN/../..", "--protocol", "nature"], "is not the folder of a training run"),
         (["FILE", "--protocol", "nature"], "does not tell the game: give --env"),
         (["FILE", "--env", BREAKOUT], "does not tell the rules: give --protocol, one of nature, "),

@@ -1,0 +1,190 @@
+"""What RL Zoo wrote into the folder of a run, read without running it.
+
+RL Zoo reads its own YAML with a loader that calls whatever function a file names, evaluates text in it, imports the wrappers
+and packages that it names, and unpickles running averages. Here a file may hold data, the dictionaries and tuples that RL
+Zoo's files have, and names from lists; anything else needs ``trust``.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, find_class
+
+__all__ = ["check_wrappers", "packages_to_import", "read_args", "read_hyperparams", "read_yaml"]
+
+_TAG = "tag:yaml.org,2002:"
+
+#: wrappers that a configuration may name: they change observations, rewards and time, and write nothing
+WRAPPERS = {
+    *(
+        f"stable_baselines3.common.atari_wrappers.{name}"
+        for name in (
+            "AtariWrapper",
+            "ClipRewardEnv",
+            "EpisodicLifeEnv",
+            "FireResetEnv",
+            "MaxAndSkipEnv",
+            "NoopResetEnv",
+            "StickyActionEnv",
+            "WarpFrame",
+        )
+    ),
+    *(
+        f"gymnasium.wrappers.{name}"
+        for name in (
+            "ClipReward",
+            "FlattenObservation",
+            "FrameStackObservation",
+            "GrayscaleObservation",
+            "MaxAndSkipObservation",
+            "ResizeObservation",
+            "TimeAwareObservation",
+            "TimeLimit",
+        )
+    ),
+    *(
+        f"rl_zoo3.wrappers.{name}"
+        for name in (
+            "ActionNoiseWrapper",
+            "ActionSmoothingWrapper",
+            "DelayedRewardWrapper",
+            "HistoryWrapper",
+            "HistoryWrapperObsDict",
+            "MaskVelocityWrapper",
+            "TruncatedOnSuccessWrapper",
+        )
+    ),
+    "sb3_atari_dqn.MotionTracer",
+    "sb3_atari_dqn.MotionTracerAtariWrapper",
+    "sb3_atari_dqn.VecMotionTracer",
+    "sb3_atari_dqn.envs.motion_tracer.MotionTracer",
+    "sb3_atari_dqn.envs.preprocessing.MotionTracerAtariWrapper",
+    "sb3_atari_dqn.envs.vec_motion_tracer.VecMotionTracer",
+    "sb3_contrib.common.wrappers.TimeFeatureWrapper",
+    "stable_baselines3.common.vec_env.VecFrameStack",
+    "stable_baselines3.common.vec_env.VecTransposeImage",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with the tags of dictionaries, tuples and classes that RL Zoo's files have."""
+
+
+def _ordered_dict(loader: _Loader, node: yaml.SequenceNode) -> dict[Any, Any]:
+    pairs = loader.construct_sequence(node, deep=True)
+    return dict(pairs[0]) if pairs else {}
+
+
+def _tuple(loader: _Loader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+def _class(_: _Loader, name: str, node: yaml.Node) -> type:
+    return find_class(name)
+
+
+def _refuse(_: _Loader, node: yaml.Node) -> Any:
+    tag = node.tag.replace(_TAG, "!!")
+    raise UntrustedFileError(f"it holds the tag {tag!r}, which reading it would run. {HOW_TO_TRUST}")
+
+
+_Loader.add_constructor(f"{_TAG}python/object/apply:collections.OrderedDict", _ordered_dict)
+_Loader.add_constructor(f"{_TAG}python/tuple", _tuple)
+_Loader.add_multi_constructor(f"{_TAG}python/name:", _class)
+_Loader.add_constructor(None, _refuse)
+
+
+def read_yaml(path: Path, trust: bool = False) -> dict[str, Any]:
+    """
+    :param path: file that RL Zoo wrote
+    :param trust: read it as RL Zoo does, which runs what it says
+    :return: what it holds
+    :raises UntrustedFileError: for a tag that reading would run
+    :raises ValueError: if it is no YAML, or not a dictionary
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.UnsafeLoader if trust else _Loader)
+        return {str(key): value for key, value in dict(content).items()}
+    except UntrustedFileError as error:
+        raise UntrustedFileError(f"{str(path)!r} is refused: {error}") from None
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{str(path)!r} is not what RL Zoo writes: {error}") from error
+
+
+def read_args(path: Path, trust: bool = False) -> dict[str, Any]:
+    """
+    :param path: ``args.yml`` of a run
+    :param trust: see ``read_yaml``
+    :return: arguments that RL Zoo's ``train`` was called with
+    :raises ValueError: see there
+    """
+    args = read_yaml(path, trust)
+    for name in ("algo", "env"):
+        if not isinstance(args.get(name), str):
+            raise ValueError(f"{str(path)!r} is not what RL Zoo writes: it has {name}={args.get(name)!r}")
+    args.setdefault("seed", None)
+    return args
+
+
+def packages_to_import(args: Mapping[str, Any], trust: bool = False) -> list[str]:
+    """
+    :param args: of a run
+    :param trust: whether their code may run
+    :return: packages that have to be imported before its environment is there
+    :raises UntrustedFileError: if there are any that may not
+    """
+    packages = list(args.get("gym_packages") or [])
+    of_env, colon, _ = args["env"].rpartition(":")  # which Gymnasium imports
+    if not trust and (packages or colon):
+        named = ", ".join(map(repr, [*packages, *([of_env] if colon else [])]))
+        raise UntrustedFileError(
+            f"the run's 'args.yml' is refused: it names {named} to import, whose code would run. {HOW_TO_TRUST}"
+        )
+    return packages
+
+
+def read_hyperparams(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: with a run's configuration; without ``config.yml`` there is none
+    :return: its hyperparameters, as RL Zoo's ``get_saved_hyperparams`` gives them
+    :raises UntrustedFileError: for what would run code
+    :raises ValueError: if it is damaged
+    """
+    file = folder / "config.yml"
+    hyperparams = read_yaml(file) if file.is_file() else {}
+    hyperparams["normalize"] = hyperparams.get("normalize", False)
+    try:
+        check_wrappers(hyperparams)
+    except UntrustedFileError as error:
+        raise UntrustedFileError(f"{str(file)!r} is refused: {error}") from None
+    if hyperparams["normalize"]:
+        raise UntrustedFileError(
+            f"{str(file)!r} is refused: normalize={hyperparams['normalize']!r} needs the running averages in "
+            f"'vecnormalize.pkl', a pickle, which could run any code. {HOW_TO_TRUST}"
+        )
+    return hyperparams
+
+
+def check_wrappers(hyperparams: Mapping[str, Any]) -> None:
+    """
+    :param hyperparams: a configuration from a file
+    :raises UntrustedFileError: if it names a wrapper that is none of Stable-Baselines3's, Gymnasium's or ours
+    """
+    for key in ("env_wrapper", "vec_env_wrapper"):
+        for name in _names(hyperparams.get(key)):
+            if not isinstance(name, str) or name not in WRAPPERS:
+                raise UntrustedFileError(
+                    f"{key} names {name!r}, which is none of the wrappers that are known to be harmless, and its code would "
+                    f"run. {HOW_TO_TRUST}"
+                )
+
+
+def _names(wrappers: Any) -> Iterator[Any]:
+    for wrapper in wrappers if isinstance(wrappers, list) else [wrappers] if wrappers else []:
+        if isinstance(wrapper, dict):
+            yield from wrapper
+        else:
+            yield wrapper
