@@ -6,7 +6,6 @@ import runpy
 import sys
 from pathlib import Path
 
-from sb3_atari_dqn.zoo.ablation import ablation
 from sb3_atari_dqn.zoo.bench import bench
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
@@ -14,6 +13,7 @@ from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.studies import open_study
+from sb3_atari_dqn.zoo.sweep import ablation, sweep
 
 #: RL Zoo's scripts
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
@@ -28,6 +28,7 @@ commands of this package:
   evaluate                play whole games with a trained model and print the scores
   compare                 compare runs over seeds and games
   ablation                train presets with several seeds, play, and compare
+  sweep                   the same on several games, on this machine or on a cluster of Ray
   plot                    draw the scores of training runs
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
@@ -52,6 +53,8 @@ def main() -> None:
         compare(arguments)
     elif command == "ablation":
         ablation(arguments)
+    elif command == "sweep":
+        sweep(arguments)
     elif command == "plot":
         plot(arguments)
     elif command == "bench":
@@ -65,7 +68,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "ablation", "plot", "bench", "presets")
+        ours = ("evaluate", "compare", "ablation", "sweep", "plot", "bench", "presets")
         sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 
