@@ -18,6 +18,9 @@ from sb3_atari_dqn.zoo.sweep import ablation, sweep
 #: RL Zoo's scripts
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
 
+#: our own
+COMMANDS = ("evaluate", "compare", "ablation", "sweep", "plot", "bench", "presets")
+
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
 
 commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all their arguments are handed on:
@@ -68,8 +71,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "ablation", "sweep", "plot", "bench", "presets")
-        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
+        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *COMMANDS))}")
 
 
 def _warn_if_shadowed() -> None:
