@@ -122,7 +122,7 @@ def connect(address: str) -> sa.URL:
         url = sa.make_url(address)
         if url.drivername in ("postgresql", "postgres"):  # which driver that is depends on SQLAlchemy's version
             url = url.set(drivername="postgresql+psycopg")
-        driver = url.get_driver_name()
+        driver = url.get_dialect().driver
         has_driver = importlib.util.find_spec(driver) is not None
     except (sa.exc.ArgumentError, ValueError):  # their texts may hold the whole address
         raise ValueError("--storage is not an address such as postgresql://user@host:5432/database") from None

@@ -2,9 +2,13 @@
 
 import argparse
 import concurrent.futures
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -163,6 +167,23 @@ def _check_shares(args: argparse.Namespace, address: str | None) -> None:
             raise ValueError(f"--{name} {value:g} must be a whole number if it is above 1")
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, end the runs as Ctrl-C does: behind a checkpoint."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot have handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def train_all(plan: Plan, runs: Sequence[Run], place: Place, device: str) -> None:
     """
     Train and play what is not done yet. A run that fails does not stop the others.
@@ -175,7 +196,7 @@ def train_all(plan: Plan, runs: Sequence[Run], place: Place, device: str) -> Non
     waiting = [run for run in runs if score(plan, run) is None]
     total = len(waiting) * plan.n_timesteps
     bar: tqdm[Any] = tqdm(total=total, desc=f"{len(waiting)} runs", unit="step", smoothing=0.05)
-    with bar:
+    with bar, _ended_by_sigterm():
         try:
             pending = {place.submit(plan, run, device) for run in waiting}
             while pending:

@@ -56,8 +56,9 @@ def work(manager: "ExperimentManager", storage: SharedStorage) -> None:
         if manager.n_jobs == 1:
             worker.run()
             return
-        with ThreadPoolExecutor(manager.n_jobs if manager.n_jobs > 0 else None) as pool:
-            for future in [pool.submit(worker.run) for _ in range(pool._max_workers)]:
+        n_jobs = manager.n_jobs if manager.n_jobs > 0 else os.cpu_count() or 1
+        with ThreadPoolExecutor(n_jobs) as pool:
+            for future in [pool.submit(worker.run) for _ in range(n_jobs)]:
                 future.result()
     except KeyboardInterrupt:
         print("Interrupted: this worker leaves the study, and others may go on with it")
@@ -107,8 +108,8 @@ class _Worker:
                     print(f"All trials are under way; waiting for the last {n_unfinished}, in case a worker dies")
                     has_waited = True
                 time.sleep(min(self._storage.heartbeat_interval or _LOOK_EVERY, _LOOK_EVERY))
-            except ValueError:  # a trial that is finished already cannot be told how it ended
-                if not self._local.is_taken:
+            except (ValueError, UpdateFinishedTrialError) as error:  # a finished trial cannot be told how it ended
+                if not self._local.is_taken and not isinstance(error, UpdateFinishedTrialError):
                     raise
                 print("The connection was away for so long that another worker was given this trial", file=sys.stderr)
 
@@ -120,8 +121,8 @@ class _Worker:
             return self._left >= 0
 
     def _objective(self, trial: optuna.Trial) -> float:
-        trial.set_user_attr("worker", f"process {os.getpid()} on {platform.node()}")
         try:
+            trial.set_user_attr("worker", f"process {os.getpid()} on {platform.node()}")
             return self._manager.objective(trial)
         except UpdateFinishedTrialError:
             self._local.is_taken = True
