@@ -103,13 +103,13 @@ def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: 
     (run.experiment / "checkpoints").mkdir(parents=True)
     (run.experiment / "checkpoints" / "000001.json").touch()
     monkeypatch.setattr("sb3_atari_dqn.zoo.trainings._LOCKED_PAUSE", 0.01)
-    answers = [f"error: {str(run.experiment)!r} is being trained by another process (process 7 on a)"] * 2 + ["broken"]
+    locked = f"error: {str(run.experiment)!r} is being trained by another process (process 7 on a)\n"
     seen = []
 
     def start(command: list[str], log: Path) -> bool:
         seen.append(command[1])
         with log.open("a") as file:
-            file.write(answers[len(seen) - 1] + " " * 600 * (len(seen) == 2) + "\n" if len(seen) > 2 else answers[0])
+            file.write(locked if len(seen) < 3 else "error: something else\n" * 100)
         return False
 
     assert not train_and_play(plan, run, "cpu", start)
