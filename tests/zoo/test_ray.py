@@ -17,11 +17,11 @@ CAN_RESUME = "resume" in COMMANDS
 
 PLAN: dict[str, Any] = {
     "envs": ["BreakoutNoFrameskip-v4", "PongNoFrameskip-v4"],
-    "n_timesteps": 2000,
+    "n_timesteps": 3000,
     "seeds": [1],
     "protocol": "nature",
     "episodes": 1,
-    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 100, "update_period": 2}
+    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 100, "update_period": 4}
     | ({"checkpoint_freq": 200} if CAN_RESUME else {}),
     "variants": {"plain": {}},
 }
@@ -33,8 +33,13 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'sb3-atari-dqn[ray]'")
     from ray.cluster_utils import Cluster
 
-    soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": soon}
+    settings = {
+        "health_check_initial_delay_ms": 1000,  # a dead node is noticed after two seconds, not fifteen
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4,
+        "worker_niceness": 0,
+    }
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": settings}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         yield cluster
