@@ -71,7 +71,7 @@ def sweep(arguments: Sequence[str]) -> None:
         help="where runs, table and picture go, on storage that all machines share (default: the list's name)",
     )
     parser.add_argument("--envs", metavar="ID", nargs="+", help="other games than the file's")
-    parser.add_argument("--ray", metavar="ADDRESS", help="train on this cluster of Ray: host:port, ray://host:port, or auto")
+    parser.add_argument("--ray", metavar="ADDRESS", help="train on this cluster of Ray: host:port of its head")
     parser.add_argument("--cpus", type=float, help="with --ray: processor cores of each run (default: 1)")
     parser.add_argument("--gpus", type=float, help="with --ray: GPUs of each run, 0.25 for a quarter of one (default: 0)")
     _add_arguments(parser)

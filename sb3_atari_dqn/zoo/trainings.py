@@ -156,16 +156,14 @@ def _task(plan: Plan, run: Run, device: str, environment: Mapping[str, str]) -> 
 
 def check_ray(address: str) -> None:
     """
-    :param address: of a cluster: ``host:port``, ``ray://host:port``, or ``auto`` for the one that this machine is in
+    :param address: ``host:port`` of the head of a cluster that this machine is in
     :raises ValueError: if Ray is not installed, or nothing that can be a cluster of Ray answers there in time
     """
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"--ray {address} needs Ray: pip install 'sb3-atari-dqn[ray]'")
-    if address == "auto":
-        return
-    found = re.fullmatch(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[^/:@\s]+):(\d+)", address)
+    found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^/:@\s]+):(\d+)", address)
     if found is None or not 0 < int(found[2]) < 65536:
-        raise ValueError(f"--ray {address!r} must be host:port, ray://host:port or auto")
+        raise ValueError(f"--ray {address!r} must be host:port, as `ray start --head` prints it")
     failure = failure_of(lambda: _ask_for_ray(found[1].strip("[]"), int(found[2])))
     if failure is not None:
         raise ValueError(f"--ray {address}: no cluster of Ray answers there: {failure}")

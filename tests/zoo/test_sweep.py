@@ -230,10 +230,11 @@ def test_an_ablation_is_of_one_game(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("nonsense", "--ray 'nonsense' must be host:port, ray://host:port or auto"),
+        ("nonsense", "--ray 'nonsense' must be host:port, as `ray start --head` prints it"),
+        ("auto", "--ray 'auto' must be host:port"),
+        ("ray://host:10001", "--ray 'ray://host:10001' must be host:port"),
         ("host:99999", "--ray 'host:99999' must be host:port"),
         ("127.0.0.1:{closed}", "--ray 127.0.0.1:{closed}: no cluster of Ray answers there: .*refused"),
-        ("ray://127.0.0.1:{closed}", "--ray ray://127.0.0.1:{closed}: no cluster of Ray answers there"),
         ("127.0.0.1:{web}", "--ray 127.0.0.1:{web}: no cluster of Ray answers there: something listens"),
         ("no.such.host.invalid:6379", "--ray no.such.host.invalid:6379: no cluster of Ray answers there"),
     ],
