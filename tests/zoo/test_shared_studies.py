@@ -241,7 +241,7 @@ def test_a_connection_lost_between_doing_and_saying_so(database: str, monkeypatc
         study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [7.0])
 
 
-def test_a_trial_that_was_given_to_another_worker(database: str, tmp_path: Path) -> None:
+def test_a_trial_that_was_given_to_another_worker(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This worker's trial is failed while it runs, as others do after too long a silence: it goes on with another one."""
     storage, study, _ = make_study(database, 2)
     manager = make_experiment(tmp_path, "CartPole-v1", max_total_trials=2)
@@ -255,7 +255,7 @@ def test_a_trial_that_was_given_to_another_worker(database: str, tmp_path: Path)
             trial.report(1.0, 1)
         return 1.0
 
-    manager.objective = run
+    monkeypatch.setattr(manager, "objective", run)
     _Worker(study, manager, storage).run()
     assert numbers == [0, 1, 2]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
@@ -263,7 +263,7 @@ def test_a_trial_that_was_given_to_another_worker(database: str, tmp_path: Path)
     def fail(trial: optuna.Trial) -> float:
         raise ValueError("of its own")
 
-    manager.objective = fail
+    monkeypatch.setattr(manager, "objective", fail)
     storage.max_trials = 3
     with pytest.raises(ValueError, match="of its own"):
         _Worker(study, manager, storage).run()
@@ -300,7 +300,7 @@ def test_a_study_that_is_not_there(database: str) -> None:
         ("postgresql://tester:{secret}@127.0.0.1:{port}/postgres", "password authentication failed"),
         ("postgresql://tester:{password}@127.0.0.1:{port}/nothing", 'database "nothing" does not exist'),
         ("postgresql://tester:{password}@127.0.0.1:{closed}/postgres", "port {closed}: .*refused"),
-        ("postgresql://tester:{password}@127.0.0.1:{mute}/postgres", "port {mute}: .*timeout"),
+        ("postgresql://tester:{password}@127.0.0.1:{mute}/postgres?connect_timeout=2", "port {mute}: .*timeout"),
         ("postgresql://tester:{password}@no.such.host.invalid/postgres", "no.such.host.invalid, port 5432"),
         ("postgresql://tester:{secret}@se@127.0.0.1/postgres", '"@" is written as "%40"'),
         ("postgresql://tester:{secret}@127.0.0.1:port/postgres", "is not an address such as postgresql://"),
