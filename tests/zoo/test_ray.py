@@ -17,11 +17,11 @@ CAN_RESUME = "resume" in COMMANDS
 
 PLAN: dict[str, Any] = {
     "envs": ["BreakoutNoFrameskip-v4", "PongNoFrameskip-v4"],
-    "n_timesteps": 3000,
+    "n_timesteps": 2000,
     "seeds": [1],
     "protocol": "nature",
     "episodes": 1,
-    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 100, "update_period": 4}
+    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 100, "update_period": 8}
     | ({"checkpoint_freq": 200} if CAN_RESUME else {}),
     "variants": {"plain": {}},
 }
