@@ -108,8 +108,8 @@ class Run(NamedTuple):
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether it can go on from somewhere; all that a sweep knows of checkpoints."""
-        return any((self.experiment / CHECKPOINTS).glob("*.json"))
+        """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
+        return any(path.stem.isdigit() for path in (self.experiment / CHECKPOINTS).glob("*.json"))
 
     def steps(self) -> int:
         """

@@ -65,6 +65,7 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     assert next_command(plan, run, "cpu") == begin
 
     (run.experiment / "checkpoints").mkdir()
+    (run.experiment / "checkpoints" / "000001.state.json").touch()  # of a checkpoint that was never whole
     assert next_command(plan, run, "cpu") == begin
     (run.experiment / "checkpoints" / "000001.json").touch()
     assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment)]
