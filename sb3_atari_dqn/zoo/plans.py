@@ -33,8 +33,8 @@ PLAN = "plan.json"
 #: what is printed while a run is trained, in its folder, and while it is played
 TRAINING_LOG, EVALUATION_LOG = "train.txt", "evaluate.txt"
 
-#: where a run has its checkpoints, in the folder that RL Zoo makes
-CHECKPOINTS = "checkpoints"
+#: where a run has its checkpoints, and what whoever trains it has locked, in the folder that RL Zoo makes
+CHECKPOINTS, LOCK = "checkpoints", "training.lock"
 
 #: what RL Zoo's log says of a training now and then
 _TIMESTEPS = re.compile(rb"total_timesteps\s*\|\s*(\d+)")
@@ -110,6 +110,22 @@ class Run(NamedTuple):
     def has_checkpoint(self) -> bool:
         """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
         return any(path.stem.isdigit() for path in (self.experiment / CHECKPOINTS).glob("*.json"))
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process trains in its folder. The system lets go of the lock when that ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return False
+        try:
+            with (self.experiment / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def steps(self) -> int:
         """

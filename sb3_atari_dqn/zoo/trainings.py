@@ -37,10 +37,8 @@ from sb3_atari_dqn.zoo.plans import (
 #: how often Ray gives a run to another node when one dies
 MAX_RETRIES = 10
 
-#: what a training says of a folder in which another one is at work; that one may be dying, or on a machine that has died
-_LOCKED = b"is being trained by another process"
-
-#: seconds between two attempts then, and how many; a file server keeps the locks of a dead machine for a minute or two
+#: seconds to wait for whoever trains in a folder, and how often: it may be dying; or its machine may be dead, whose locks a
+#: file server keeps for a minute or two
 _LOCKED_PAUSE, _LOCKED_ATTEMPTS = 5, 40
 
 #: Linux's number for "send me this signal when whoever started me ends"
@@ -59,22 +57,22 @@ def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
     :param device: where it is trained
     :param start: runs a command
     :return: whether it is done
+    :raises ValueError: if another process trains in its folder, and goes on doing so
     """
+    log = run.folder / TRAINING_LOG
     for _ in range(_LOCKED_ATTEMPTS):
-        command = next_command(plan, run, device)
-        if command is None:
+        if not run.is_locked:
             break
-        log = run.folder / TRAINING_LOG
+        time.sleep(_LOCKED_PAUSE)
+    else:
+        raise ValueError(f"{str(run.experiment)!r} is being trained by another process")
+    command = next_command(plan, run, device)
+    if command is not None:
         if not run.has_checkpoint:
             shutil.rmtree(run.folder, ignore_errors=True)  # what is left of a run that nothing can go on with
             run.folder.mkdir(parents=True)
-        if start(command, log):
-            break
-        with log.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - 500, 0))
-            if _LOCKED not in file.read():
-                return False
-        time.sleep(_LOCKED_PAUSE)
+        if not start(command, log):
+            return False
     return is_trained(plan, run) and start(evaluate_command(plan, run), run.folder / EVALUATION_LOG)
 
 

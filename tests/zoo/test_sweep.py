@@ -99,22 +99,27 @@ def test_what_is_there_is_kept_where_a_run_can_go_on(tmp_path: Path) -> None:
 
 
 def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="there are no locks on this system")
     plan = read_small(tmp_path)
     run = next(iter(runs_of(plan, tmp_path / "runs")))
-    (run.experiment / "checkpoints").mkdir(parents=True)
-    (run.experiment / "checkpoints" / "000001.json").touch()
-    monkeypatch.setattr("sb3_atari_dqn.zoo.trainings._LOCKED_PAUSE", 0.01)
-    locked = f"error: {str(run.experiment)!r} is being trained by another process (process 7 on a)\n"
-    seen = []
+    run.experiment.mkdir(parents=True)
+    monkeypatch.setattr("sb3_atari_dqn.zoo.trainings._LOCKED_PAUSE", 0.05)
+    was_held = []
 
     def start(command: list[str], log: Path) -> bool:
-        seen.append(command[1])
-        with log.open("a") as file:
-            file.write(locked if len(seen) < 3 else "error: something else\n" * 100)
+        was_held.append(not lock.closed)
         return False
 
-    assert not train_and_play(plan, run, "cpu", start)
-    assert len(seen) == 3
+    with (run.experiment / "training.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="is being trained by another process"):
+            train_and_play(plan, run, "cpu", start)
+        assert run.experiment.is_dir()
+        waiting = threading.Thread(target=train_and_play, args=(plan, run, "cpu", start))
+        waiting.start()
+        time.sleep(0.2)
+    waiting.join(60)
+    assert was_held == [False]
 
 
 def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
