@@ -6,7 +6,6 @@ import runpy
 import sys
 from pathlib import Path
 
-from sb3_atari_dqn.zoo.ablation import ablation
 from sb3_atari_dqn.zoo.bench import bench
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
@@ -15,9 +14,13 @@ from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.studies import open_study
+from sb3_atari_dqn.zoo.sweep import ablation, sweep
 
 #: RL Zoo's scripts
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
+
+#: our own
+COMMANDS = ("evaluate", "export", "compare", "ablation", "sweep", "plot", "bench", "presets")
 
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
 
@@ -30,6 +33,7 @@ commands of this package:
   export                  write a trained model as ONNX or safetensors, without code in it
   compare                 compare runs over seeds and games
   ablation                train presets with several seeds, play, and compare
+  sweep                   the same on several games, on this machine or on a cluster of Ray
   plot                    draw the scores of training runs
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
@@ -57,6 +61,8 @@ def main() -> None:
         compare(arguments)
     elif command == "ablation":
         ablation(arguments)
+    elif command == "sweep":
+        sweep(arguments)
     elif command == "plot":
         plot(arguments)
     elif command == "bench":
@@ -70,8 +76,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "export", "compare", "ablation", "plot", "bench", "presets")
-        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
+        sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *COMMANDS))}")
 
 
 def _warn_if_shadowed() -> None:

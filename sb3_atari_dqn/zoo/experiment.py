@@ -3,7 +3,8 @@
 RL Zoo is written for a fixed set of algorithms: it passes unknown keys on until a constructor fails, behind the log
 folder and the environments; it replaces ``policy_kwargs`` by what a trial sampled; it cannot load trial 0; a trial that
 runs out of memory ends the study; and a study leaves the empty folder of a run behind, which ``enjoy`` takes for the
-latest one. The methods concerned are wrapped here, for our algorithms alone.
+latest one; and workers that share a study count its trials each for itself. The methods concerned are wrapped here, for our
+algorithms alone.
 """
 
 import functools
@@ -17,6 +18,7 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from sqlalchemy import make_url
 from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
@@ -35,7 +37,9 @@ from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrapp
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
+from sb3_atari_dqn.zoo.storages import SharedStorage, connect, is_postgresql
 from sb3_atari_dqn.zoo.studies import open_study, trial_hyperparams
+from sb3_atari_dqn.zoo.tuning import work
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
     from rl_zoo3.exp_manager import ExperimentManager
@@ -102,12 +106,13 @@ def read_hyperparameters(
     manager: "ExperimentManager", original: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """
-    Find the configuration by name too, load any trial of a study, and check it all before anything is made.
+    Find the configuration by name too, load any trial of a study, and check it all before anything is made; whether the server
+    of a study answers, too.
 
     :param manager: the experiment
     :param original: RL Zoo's method
     :return: hyperparameters, and a copy of them to save
-    :raises ValueError: for a preset, a trial or a value that is not allowed
+    :raises ValueError: for a preset, a trial or a value that is not allowed, or a server that does not answer
     :raises TypeError: for a key that does not exist, naming the nearest one
     """
     manager.config = find_config(manager.config)
@@ -126,6 +131,8 @@ def read_hyperparameters(
     )
     manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
     check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
+    if manager.optimize_hyperparameters and manager.storage is not None and is_postgresql(manager.storage):
+        manager.storage = connect(manager.storage).render_as_string(hide_password=False)
     saved = OrderedDict(sorted(hyperparams.items()))
     hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs"}
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS:  # RL Zoo would look for the name in its own modules
@@ -316,11 +323,14 @@ def objective(manager: "ExperimentManager", original: Callable[[optuna.Trial], f
 
 def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:
     """
-    Run the study; say so if no trial of it was completed, where RL Zoo fails for want of a best one.
+    Run the study, a shared one in our own way. If no trial of it was completed, say so; RL Zoo fails for want of a best one.
 
     :param manager: the experiment
     :param original: RL Zoo's method
     """
+    if manager.storage is not None and is_postgresql(manager.storage):
+        work(manager, SharedStorage(make_url(manager.storage), manager.max_total_trials))
+        manager.max_total_trials = 0  # what is left to RL Zoo is the report
     try:
         original()
     except ValueError as error:

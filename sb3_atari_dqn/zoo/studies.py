@@ -1,13 +1,11 @@
 """Optuna's studies, as RL Zoo names them on the command line."""
 
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from sb3_atari_dqn.zoo.search_space import SearchSpace
+from sb3_atari_dqn.zoo.storages import is_postgresql, open_storage
 
 
 def open_study(storage: str, study_name: str) -> optuna.Study:
@@ -15,18 +13,17 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
     :param storage: as RL Zoo's ``--storage``: a database's address, or a journal file that ends in ``.log``
     :param study_name: name of the study
     :return: the study
-    :raises ValueError: if it is not there
+    :raises ValueError: if it is not there, naming those that are
     """
-    file = Path(storage.removeprefix("sqlite:///").partition("?")[0])
-    if (storage.startswith("sqlite:///") or storage.endswith(".log")) and not file.is_file():  # opening it would make it
-        raise ValueError(f"--storage {storage!r}: there is no file {str(file)!r}")
+    shown = "the database" if is_postgresql(storage) else repr(storage)  # which has a password in its address
+    opened = open_storage(storage)
     try:
-        opened = JournalStorage(JournalFileBackend(storage)) if storage.endswith(".log") else storage
-        return optuna.load_study(study_name=study_name, storage=opened)
-    except KeyError:
-        raise ValueError(f"--study-name {study_name!r} is not in --storage {storage!r}") from None
+        names = optuna.get_all_study_names(opened)
+        if study_name in names:
+            return optuna.load_study(study_name=study_name, storage=opened)
     except Exception as error:  # whatever a database's driver raises
-        raise ValueError(f"--storage {storage!r} cannot be opened: {error}") from error
+        raise ValueError(f"--storage {shown} cannot be opened: {error}") from error
+    raise ValueError(f"--study-name {study_name!r} is not in --storage {shown}; there are {', '.join(names) or 'none'}")
 
 
 def trial_hyperparams(study: optuna.Study, trial_id: int, space: SearchSpace) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sb3_atari_dqn.zoo.ablation import ablation, check, format_status, read_ablation, runs_of, train_command
+from sb3_atari_dqn.zoo.plans import check, format_status, read_plan, runs_of, train_command
 from sb3_atari_dqn.zoo.presets import ablations, presets
+from sb3_atari_dqn.zoo.sweep import ablation
 
 SMALL: dict[str, Any] = {
     "env": "BreakoutNoFrameskip-v4",
@@ -46,20 +47,27 @@ def test_trains_plays_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captur
     assert len(evaluation["episodes"]) == 2
     assert evaluation["training_steps"] == 400
 
-    # what is done stays done; what was not finished is trained anew
-    model = experiment / "BreakoutNoFrameskip-v4.zip"
-    before = model.stat().st_mtime_ns
-    shutil.rmtree(folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "BreakoutNoFrameskip-v4")
-    (folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "evaluation_nature.json").unlink()
+    # what is done stays done; what is trained is played; what was not finished, and has no checkpoint, begins anew
+    plain = folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1"
+    models = [run / "BreakoutNoFrameskip-v4.zip" for run in (experiment, plain)]
+    (plain / "evaluation_nature.json").unlink()
     ablation([*arguments, "--list"])
-    assert capsys.readouterr().out.splitlines()[1].split() == ["plain", "-"]
+    assert re.fullmatch(r"plain +(-|\d+ %)", capsys.readouterr().out.splitlines()[1])
+    before = [model.stat().st_mtime_ns for model in models]
     ablation(arguments)
-    assert model.stat().st_mtime_ns == before
-    assert (folder / "plain" / "seed_1" / "dqn_custom" / "BreakoutNoFrameskip-v4_1" / "evaluation_nature.json").is_file()
+    assert [model.stat().st_mtime_ns for model in models] == before
+    assert (plain / "evaluation_nature.json").is_file()
+
+    (plain / "evaluation_nature.json").unlink()
+    models[1].unlink()
+    shutil.rmtree(plain / "checkpoints", ignore_errors=True)
+    ablation(arguments)
+    assert [model.stat().st_mtime_ns > time for model, time in zip(models, before, strict=True)] == [False, True]
+    assert (plain / "evaluation_nature.json").is_file()
 
     for changed, message in (
-        (["-n", "500"], "is of another ablation, with n_timesteps=400, not 500"),
-        (["--env", "PongNoFrameskip-v4"], "is of another ablation, with env='BreakoutNoFrameskip-v4', not 'PongNo"),
+        (["-n", "500"], "is of another list, with n_timesteps=400, not 500"),
+        (["--env", "PongNoFrameskip-v4"], "is of another list, with env='BreakoutNoFrameskip-v4', not 'PongNo"),
     ):
         with pytest.raises(SystemExit):
             ablation([*arguments, *changed])
@@ -81,7 +89,7 @@ def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("name", ablations())
 def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None:
-    plan = read_ablation(name)
+    plan = read_plan(name)
     check(plan)
     assert len(plan.variants) > 3
     assert plan.seeds == [1, 2, 3]

@@ -1,0 +1,369 @@
+"""Lists of trainings: games times seeds times presets. What is in them, where it goes, how far it is, and what comes next.
+
+All that is known of a run is in its folder, so that a list that was interrupted goes on where it stopped, on whatever machine.
+A run is done when its evaluation is written; one that is trained is played; one that has a checkpoint goes on from there; any
+other begins.
+"""
+
+import collections
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import yaml
+
+from sb3_atari_dqn.checks import check_names
+from sb3_atari_dqn.evaluation.environments import find_rom
+from sb3_atari_dqn.evaluation.protocols import find_protocol
+from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.zoo.evaluate import evaluation_file
+from sb3_atari_dqn.zoo.experiment import check_hyperparams
+from sb3_atari_dqn.zoo.presets import ablations, find_config
+
+ALGO = "dqn_custom"
+
+#: file that says what is trained in a folder
+PLAN = "plan.json"
+
+#: what is printed while a run is trained, in its folder, and while it is played
+TRAINING_LOG, EVALUATION_LOG = "train.txt", "evaluate.txt"
+
+#: where a run has its checkpoints, and what whoever trains it has locked, in the folder that RL Zoo makes
+CHECKPOINTS, LOCK = "checkpoints", "training.lock"
+
+#: what RL Zoo's log says of a training now and then
+_TIMESTEPS = re.compile(rb"total_timesteps\s*\|\s*(\d+)")
+
+#: bytes at the end of a log in which it has said so
+_TAIL = 20_000
+
+
+class Variant(NamedTuple):
+    """
+    What is compared.
+
+    :param conf_file: a preset, or a file of the user's
+    :param params: hyperparameters to change
+    """
+
+    conf_file: str = ALGO
+    params: Mapping[str, Any] = {}
+
+
+class Plan(NamedTuple):
+    """
+    Presets times seeds on one game, or on several.
+
+    :param n_timesteps: agent steps of each run
+    :param seeds: of the runs
+    :param protocol: rules of the games that are played in the end
+    :param variants: what is compared, by label
+    :param env: the game; None with ``envs``
+    :param envs: the games, each of which has a folder of its own
+    :param params: hyperparameters to change in all of them
+    :param episodes: whole games to play in the end; None for as many as the protocol says
+    """
+
+    n_timesteps: int
+    seeds: Sequence[int]
+    protocol: str
+    variants: Mapping[str, Variant]
+    env: str | None = None
+    envs: Sequence[str] = ()
+    params: Mapping[str, Any] = {}
+    episodes: int | None = None
+
+    @property
+    def games(self) -> Sequence[str]:
+        """All games."""
+        return self.envs if self.env is None else (self.env,)
+
+
+class Run(NamedTuple):
+    """
+    One training.
+
+    :param env: the game
+    :param label: of its variant
+    :param variant: what is trained
+    :param seed: of the training
+    :param folder: RL Zoo's log folder, for it alone
+    """
+
+    env: str
+    label: str
+    variant: Variant
+    seed: int
+    folder: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The folder that RL Zoo makes."""
+        return self.folder / ALGO / f"{_name(self.env)}_1"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
+        return any(path.stem.isdigit() for path in (self.experiment / CHECKPOINTS).glob("*.json"))
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process trains in its folder. The system lets go of the lock when that ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return False
+        try:
+            with (self.experiment / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def steps(self) -> int:
+        """
+        :return: agent steps that it has done, as its log has it
+        """
+        try:
+            with (self.folder / TRAINING_LOG).open("rb") as file:
+                file.seek(max(file.seek(0, 2) - _TAIL, 0))
+                found = _TIMESTEPS.findall(file.read())
+        except OSError:
+            return 0
+        return int(found[-1]) if found else 0
+
+
+def _name(env: str) -> str:
+    return env.replace("/", "-")
+
+
+def read_plan(name: str) -> Plan:
+    """
+    :param name: a YAML file, or one that comes with the package
+    :return: what it holds
+    :raises ValueError: if there is none, or something in it is missing or not known
+    """
+    path = Path(name)
+    if not path.is_file():
+        if name not in ablations():
+            raise ValueError(f"{name!r} is neither a file nor one of {', '.join(ablations())}")
+        path = ablations()[name]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict) or not content["variants"]:
+        raise ValueError(f"{str(path)!r} needs variants: a name for each, with conf_file and params")
+    try:
+        check_names(str(path), content, Plan._fields)
+        missing = [field for field in Plan._fields if field not in content and field not in Plan._field_defaults]
+        if "env" in content and "envs" in content:
+            raise ValueError(f"{str(path)!r} has both env and envs: give one game, or a list of them")
+        if "env" not in content and "envs" not in content:
+            missing = ["env", *missing]
+        if missing:
+            raise ValueError(f"{str(path)!r} lacks {', '.join(missing)}")
+        variants = {}
+        for label, variant in content["variants"].items():
+            check_names(f"variant {label!r}", variant or {}, Variant._fields)
+            variants[str(label)] = Variant(**(variant or {}))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return Plan(**{**content, "variants": variants})
+
+
+def check(plan: Plan) -> None:
+    """
+    :param plan: what is to be trained
+    :raises ValueError: for what is not allowed
+    :raises TypeError: for a hyperparameter that does not exist
+    """
+    if plan.env is None and (not isinstance(plan.envs, list | tuple) or not plan.envs):
+        raise ValueError(f"envs={plan.envs!r} must be a list of games, at least one")
+    for env in plan.games:
+        if env not in gym.registry:
+            raise ValueError(f"env={env!r} is not known to Gymnasium")
+        find_rom(env)
+    find_protocol(plan.protocol)
+    for name, value in (("n_timesteps", plan.n_timesteps), ("episodes", plan.episodes)):
+        is_allowed = value is None if name == "episodes" else False
+        if not is_allowed and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+    seeds = plan.seeds
+    if not isinstance(seeds, list | tuple) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ValueError(f"seeds={seeds!r} must be whole numbers of at least 0, at least one")
+    for what, values in (("seed", seeds), ("game", plan.games)):
+        for value, count in collections.Counter(values).items():
+            if count > 1:
+                raise ValueError(f"{what} {value} is given twice")
+    for label, variant in plan.variants.items():
+        if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
+            raise ValueError(f"variant {label!r} must be a name for a folder")
+        for env in plan.games:
+            check_hyperparams(ALGO, {**_section(find_config(variant.conf_file), env), **plan.params, **variant.params})
+
+
+def _section(config: str, env_id: str) -> dict[str, Any]:
+    """
+    :param config: a path, or a Python module, which is not looked into
+    :param env_id: an Atari game
+    :return: what RL Zoo will take for this game
+    :raises ValueError: if there is nothing for it
+    """
+    if not Path(config).is_file() or Path(config).suffix == ".py":
+        return {}
+    sections = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    for name in (env_id, "atari"):
+        if name in sections:
+            return sections[name]
+    raise ValueError(f"{config} has no section for {env_id!r}, and none for Atari games; it has {', '.join(sections)}")
+
+
+def check_folder(plan: Plan, folder: Path) -> dict[str, Any]:
+    """
+    :param plan: what is to be trained
+    :param folder: where
+    :return: what the folder is to say of what is trained there
+    :raises ValueError: if something else was trained there
+    """
+    file = folder / PLAN
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is not a folder")
+    new: dict[str, Any] = {
+        "env": plan.env,
+        "n_timesteps": plan.n_timesteps,
+        "protocol": plan.protocol,
+        "episodes": plan.episodes,
+        "params": plan.params,
+        "variants": {label: variant._asdict() for label, variant in plan.variants.items()},
+    }
+    new = json.loads(json.dumps(new))
+    if file.is_file():
+        old = json.loads(file.read_text(encoding="utf-8"))
+        for name in ("env", "n_timesteps", "protocol", "episodes", "params"):
+            if old[name] != new[name]:
+                raise ValueError(f"{str(folder)!r} is of another list, with {name}={old[name]!r}, not {new[name]!r}")
+        for label in old["variants"].keys() & new["variants"].keys():
+            if old["variants"][label] != new["variants"][label]:
+                raise ValueError(f"{str(folder)!r} is of another list, whose {label!r} is {old['variants'][label]}")
+        new["variants"] = {**old["variants"], **new["variants"]}
+    return new
+
+
+def write_plan(content: Mapping[str, Any], folder: Path) -> None:
+    """
+    :param content: what ``check_folder`` returned
+    :param folder: to say it in; other machines may do so at the same moment
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=PLAN, delete=False) as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(folder / PLAN)
+
+
+def runs_of(plan: Plan, folder: Path) -> Iterator[Run]:
+    """
+    :param plan: what is to be trained
+    :param folder: where
+    :return: its runs; the first seed of all games and variants comes first
+    """
+    for seed in plan.seeds:
+        for env in plan.games:
+            folder_of_game = folder if plan.env is not None else folder / _name(env)
+            for label, variant in plan.variants.items():
+                yield Run(env, label, variant, seed, folder_of_game / label.replace(" ", "_") / f"seed_{seed}")
+
+
+def score(plan: Plan, run: Run) -> float | None:
+    """
+    :param plan: what it belongs to
+    :param run: a run
+    :return: mean of its games; None if they were not played yet
+    """
+    file = evaluation_file(run.experiment, plan.protocol)
+    return float(Evaluation.load(file).scores.mean()) if file.is_file() else None
+
+
+def is_trained(plan: Plan, run: Run) -> bool:
+    """
+    :param plan: what it belongs to
+    :param run: a run
+    :return: whether it has a model that has done all its steps; one that was interrupted may have left a model too
+    """
+    try:
+        with zipfile.ZipFile(run.experiment / f"{_name(run.env)}.zip") as model:
+            return int(json.loads(model.read("data"))["num_timesteps"]) >= plan.n_timesteps
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return False
+
+
+def format_status(plan: Plan, runs: Sequence[Run]) -> str:
+    """
+    :param plan: what is trained
+    :param runs: its runs
+    :return: a line for each game and variant, with the score of each seed that is done, and how far the others are
+    """
+    lines = []
+    for env in plan.games:
+        lines.append([f"{env}, {plan.n_timesteps} steps", *(f"seed {seed}" for seed in plan.seeds)])
+        for label in plan.variants:
+            lines.append([label, *(_state(plan, run) for run in runs if (run.env, run.label) == (env, label))])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _state(plan: Plan, run: Run) -> str:
+    value = score(plan, run)
+    if value is not None:
+        return f"{value:.2f}"
+    steps = run.steps()
+    return f"{min(100 * steps // plan.n_timesteps, 100)} %" if steps > 0 else "-"
+
+
+def next_command(plan: Plan, run: Run, device: str) -> list[str] | None:
+    """
+    :param plan: what it belongs to
+    :param run: a run
+    :param device: where it is to be trained, if it begins
+    :return: module and arguments of what trains it, from where it stands; None if it is trained
+    """
+    if is_trained(plan, run):
+        return None
+    if run.has_checkpoint:
+        return ["sb3_atari_dqn", "resume", str(run.experiment)]
+    return train_command(plan, run, device)
+
+
+def train_command(plan: Plan, run: Run, device: str) -> list[str]:
+    """
+    :param plan: what it belongs to
+    :param run: what is to be trained
+    :param device: where
+    :return: module and arguments
+    """
+    params = [f"{name}:{value!r}" for name, value in {**plan.params, **run.variant.params}.items()]
+    return [
+        *f"rl_zoo3.train --algo {ALGO} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
+        *f"--eval-freq -1 --device {device}".split(),
+        *("--conf-file", find_config(run.variant.conf_file), "-f", str(run.folder)),
+        *(["-params", *params] if params else []),
+    ]
+
+
+def evaluate_command(plan: Plan, run: Run) -> list[str]:
+    """
+    :param plan: what it belongs to
+    :param run: what is to be played
+    :return: module and arguments
+    """
+    episodes = [] if plan.episodes is None else ["--episodes", str(plan.episodes)]
+    own = "--trust"  # it was trained a moment ago, maybe with networks and wrappers of the user's own
+    return ["sb3_atari_dqn", "evaluate", str(run.experiment), "--protocol", plan.protocol, own, *episodes]

@@ -1,0 +1,233 @@
+"""Where the runs of a list are trained: in processes on this machine, or as tasks on a cluster of Ray.
+
+Either way a run is a process of its own, which ends with whoever started it, and what is to be done is found out from its
+folder. So a run whose machine dies is given to another one, and goes on from its last checkpoint.
+"""
+
+import abc
+import ctypes
+import functools
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from sb3_atari_dqn.zoo.answers import failure_of
+from sb3_atari_dqn.zoo.plans import (
+    EVALUATION_LOG,
+    PLAN,
+    TRAINING_LOG,
+    Plan,
+    Run,
+    evaluate_command,
+    is_trained,
+    next_command,
+)
+
+#: how often Ray gives a run to another node when one dies
+MAX_RETRIES = 10
+
+#: seconds to wait for whoever trains in a folder, and how often: it may be dying; or its machine may be dead, whose locks a
+#: file server keeps for a minute or two
+_LOCKED_PAUSE, _LOCKED_ATTEMPTS = 5, 40
+
+#: Linux's number for "send me this signal when whoever started me ends"
+_PR_SET_PDEATHSIG = 1
+
+#: module and arguments, log file -> whether it succeeded
+Start = Callable[[list[str], Path], bool]
+
+
+def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
+    """
+    Do what is left to do of a run.
+
+    :param plan: what it belongs to
+    :param run: the run
+    :param device: where it is trained
+    :param start: runs a command
+    :return: whether it is done
+    :raises ValueError: if another process trains in its folder, and goes on doing so
+    """
+    log = run.folder / TRAINING_LOG
+    for _ in range(_LOCKED_ATTEMPTS):
+        if not run.is_locked:
+            break
+        time.sleep(_LOCKED_PAUSE)
+    else:
+        raise ValueError(f"{str(run.experiment)!r} is being trained by another process")
+    command = next_command(plan, run, device)
+    if command is not None:
+        if not run.has_checkpoint:
+            shutil.rmtree(run.folder, ignore_errors=True)  # what is left of a run that nothing can go on with
+            run.folder.mkdir(parents=True)
+        if not start(command, log):
+            return False
+    return is_trained(plan, run) and start(evaluate_command(plan, run), run.folder / EVALUATION_LOG)
+
+
+class Place(abc.ABC):
+    """Somewhere to train."""
+
+    @abc.abstractmethod
+    def submit(self, plan: Plan, run: Run, device: str) -> "Future[bool]":
+        """
+        :param plan: what it belongs to
+        :param run: what is to be trained and played
+        :param device: where, on a machine
+        :return: whether it is done, in the future
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End all that is running."""
+
+
+class ThisMachine(Place):
+    """
+    Processes on this machine.
+
+    :param n_jobs: how many at a time; each gets its share of the processor's cores
+    """
+
+    def __init__(self, n_jobs: int) -> None:
+        n_threads = max((os.cpu_count() or 1) // n_jobs, 1)
+        self._environment = {} if n_jobs == 1 else {"OMP_NUM_THREADS": str(n_threads)}
+        self._pool = ThreadPoolExecutor(n_jobs)
+        self._processes = Processes()
+
+    def submit(self, plan: Plan, run: Run, device: str) -> "Future[bool]":
+        start = functools.partial(self._processes.run, environment=self._environment)
+        return self._pool.submit(train_and_play, plan, run, device, start)
+
+    def close(self) -> None:
+        self._processes.terminate()
+        self._pool.shutdown(cancel_futures=True)
+
+
+class RayCluster(Place):
+    """
+    Tasks on a cluster of Ray, whose nodes share the folder. A task whose node dies is given to another one.
+
+    :param address: of the cluster, after ``check_ray``
+    :param n_cpus: share of each run
+    :param n_gpus: share of each run
+    :raises ValueError: if it cannot be entered
+    """
+
+    def __init__(self, address: str, n_cpus: float, n_gpus: float) -> None:
+        import ray
+
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError) as error:
+            raise ValueError(f"--ray {address}: {error}") from error
+        self._task = ray.remote(num_cpus=n_cpus, num_gpus=n_gpus, max_retries=MAX_RETRIES)(_task)
+        self._environment = {"OMP_NUM_THREADS": str(max(int(n_cpus), 1))}
+
+    def submit(self, plan: Plan, run: Run, device: str) -> "Future[bool]":
+        future: Future[bool] = self._task.remote(plan, run, device, self._environment).future()
+        return future
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()  # the cluster ends the tasks of whoever leaves
+
+
+def _task(plan: Plan, run: Run, device: str, environment: Mapping[str, str]) -> bool:
+    """What a node of Ray does."""
+    if not any((parent / PLAN).is_file() for parent in run.folder.parents):
+        raise ValueError(f"{str(run.folder)!r} is not in a folder that {socket.gethostname()} shares with the sweep")
+    return train_and_play(plan, run, device, functools.partial(Processes().run, environment=environment))
+
+
+def check_ray(address: str) -> None:
+    """
+    :param address: ``host:port`` of the head of a cluster that this machine is in
+    :raises ValueError: if Ray is not installed, or nothing that can be a cluster of Ray answers there in time
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError(f"--ray {address} needs Ray: pip install 'sb3-atari-dqn[ray]'")
+    found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^/:@\s]+):(\d+)", address)
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ValueError(f"--ray {address!r} must be host:port, as `ray start --head` prints it")
+    failure = failure_of(lambda: _ask_for_ray(found[1].strip("[]"), int(found[2])))
+    if failure is not None:
+        raise ValueError(f"--ray {address}: no cluster of Ray answers there: {failure}")
+
+
+def _ask_for_ray(host: str, port: int) -> None:
+    """Raises what goes wrong; Ray itself would wait for a minute, and end the process."""
+    socket.create_connection((host, port), timeout=5).close()
+    if os.environ.get("RAY_USE_TLS", "0") == "1":
+        return
+    import grpc
+
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=5)
+        except grpc.FutureTimeoutError:
+            raise TimeoutError("something listens, and does not speak Ray's language") from None
+
+
+class Processes:
+    """Commands that run at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_over = False
+
+    def run(self, command: list[str], log: Path, environment: Mapping[str, str]) -> bool:
+        """
+        :param command: module and arguments
+        :param log: file for what it prints, behind what is there already
+        :param environment: variables to set
+        :return: whether it succeeded
+        """
+        with log.open("ab") as file:
+            with self._lock:
+                if self._is_over:
+                    return False
+                process = subprocess.Popen(
+                    [sys.executable, "-m", *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                    start_new_session=True,  # Ctrl-C would make RL Zoo save half a model
+                    preexec_fn=functools.partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
+                )
+                self._running.add(process)
+            try:
+                return process.wait() == 0
+            finally:
+                self._running.discard(process)
+
+    def terminate(self) -> None:
+        """End all commands, and start no more."""
+        with self._lock:
+            self._is_over = True
+            for process in list(self._running):
+                process.terminate()
+
+
+def _end_with(parent: int) -> None:
+    """Let this process be told to end when its parent ends, however that ends; its folder is given to another one then."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+_libc = ctypes.CDLL(None)  # not after a fork

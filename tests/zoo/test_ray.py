@@ -1,0 +1,86 @@
+"""A sweep on a cluster of Ray: two nodes, one of which dies while it trains."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sb3_atari_dqn.zoo.commands import COMMANDS
+from sb3_atari_dqn.zoo.plans import TRAINING_LOG, Run, is_trained, read_plan, runs_of, score
+from tests.zoo.test_ablation import write
+
+CAN_RESUME = "resume" in COMMANDS
+
+PLAN: dict[str, Any] = {
+    "envs": ["BreakoutNoFrameskip-v4", "PongNoFrameskip-v4"],
+    "n_timesteps": 2000,
+    "seeds": [1],
+    "protocol": "nature",
+    "episodes": 1,
+    "params": {"n_envs": 2, "buffer_size": 1000, "learning_starts": 100, "update_period": 8}
+    | ({"checkpoint_freq": 200} if CAN_RESUME else {}),
+    "variants": {"plain": {}},
+}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that only keeps the books, on which nothing is trained."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sb3-atari-dqn[ray]'")
+    from ray.cluster_utils import Cluster
+
+    settings = {
+        "health_check_initial_delay_ms": 1000,  # a dead node is noticed after two seconds, not fifteen
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4,
+        "worker_niceness": 0,
+    }
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": settings}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def begun(run: Run) -> bytes | None:
+    """The first line of a run's log of games, which has the time at which it began; None before its first checkpoint."""
+    logs = sorted(run.experiment.glob("*monitor.csv"))
+    if not logs or not logs[0].stat().st_size or (CAN_RESUME and not run.has_checkpoint):
+        return None
+    return logs[0].read_bytes().splitlines()[0]
+
+
+def test_a_node_dies_and_its_run_goes_on_elsewhere(cluster: Any, tmp_path: Path) -> None:
+    dies, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+    file = write(tmp_path / "games.yml", PLAN)
+    plan = read_plan(file)
+    runs = list(runs_of(plan, tmp_path / "runs"))
+    command = [sys.executable, "-m", "sb3_atari_dqn", "sweep", file, "-f", "runs", "--ray", cluster.address]
+    with (tmp_path / "sweep.txt").open("wb") as log:
+        sweep = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        while not all(begun(run) for run in runs):
+            assert sweep.poll() is None, (tmp_path / "sweep.txt").read_text()
+            time.sleep(0.05)
+        before = [begun(run) for run in runs]
+        was_trained = [is_trained(plan, run) for run in runs]
+        cluster.remove_node(dies, allow_graceful=False)
+        assert sweep.wait(900) == 0, (tmp_path / "sweep.txt").read_text()
+    finally:
+        sweep.kill()
+    assert was_trained == [False, False]
+    assert all(score(plan, run) is not None for run in runs)
+    assert (tmp_path / "runs" / "sweep.png").is_file()
+
+    logs = [(run.folder / TRAINING_LOG).read_text() for run in runs]
+    after = [begun(run) for run in runs]
+    if CAN_RESUME:
+        assert after == before  # none was started over
+        assert sum("goes on at step" in log for log in logs) == 1
+    else:
+        assert sum(new == old for new, old in zip(after, before, strict=True)) == 1
