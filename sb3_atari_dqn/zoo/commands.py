@@ -13,6 +13,7 @@ from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.resume import resume
 from sb3_atari_dqn.zoo.studies import open_study
 
 #: RL Zoo's scripts
@@ -25,6 +26,7 @@ commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all thei
     train --best-trial    train with the best trial of --storage and --study-name
 
 commands of this package:
+  resume                  go on with a training run where its last checkpoint stands
   evaluate                play whole games with a trained model and print the scores
   compare                 compare runs over seeds and games
   ablation                train presets with several seeds, play, and compare
@@ -45,6 +47,10 @@ def main() -> None:
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if command in ("-h", "--help"):
         print(_USAGE)
+    elif command == "resume":
+        register()
+        _warn_if_shadowed()
+        resume(arguments)
     elif command == "evaluate":
         register()
         evaluate(arguments)
@@ -65,7 +71,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "ablation", "plot", "bench", "presets")
+        ours = ("resume", "evaluate", "compare", "ablation", "plot", "bench", "presets")
         sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 
