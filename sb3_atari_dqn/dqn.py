@@ -447,9 +447,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param callback: called at each step
         :param log_interval: episodes between two lines of the log
         :param tb_log_name: name of the run in TensorBoard
-        :param reset_num_timesteps: whether to count from zero. If not, exploration goes on as it was planned by the first call;
-            other schedules follow the new end; a memory that was not kept is filled with ``learning_starts`` steps again,
-            played by the network, before updates go on.
+        :param reset_num_timesteps: whether to count from zero. If not, exploration goes on as it was planned by the first
+            call; other schedules follow the new end; a memory that was not kept is filled with ``learning_starts`` steps
+            again, played by the network, before updates go on.
         :param progress_bar: whether to show one
         :return: the model
         """

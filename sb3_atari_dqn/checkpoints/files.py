@@ -1,8 +1,8 @@
 """Nested state as JSON and arrays, and files that are there as a whole or not at all.
 
 State is what dictionaries with texts for keys, lists, numbers, texts, bytes, None and NumPy arrays can say. Arrays go to a
-safetensors file; in the JSON a dictionary ``{"$array": name}`` stands for each. Tuples come back as lists. Nothing is pickled, so reading
-a file runs nothing that is in it.
+safetensors file; in the JSON a dictionary ``{"$array": name}`` stands for each. Tuples come back as lists. Nothing is pickled,
+so reading a file runs nothing that is in it.
 """
 
 import collections
@@ -58,7 +58,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         # in the order of its memory: what is computed from it may depend on that, in the last bit
         axes = sorted(range(value.ndim), key=lambda axis: -value.strides[axis])
-        arrays[name] = np.ascontiguousarray(value.transpose(axes))
+        arrays[name] = np.asarray(value.transpose(axes), order="C")
         return {_ARRAY: name} if axes == list(range(value.ndim)) else {_ARRAY: name, "axes": axes}
     if isinstance(value, Mapping) and all(isinstance(key, str) and not key.startswith("$") for key in value):
         return {key: _encode(item, f"{path}/{key}" if path else key, arrays) for key, item in value.items()}
@@ -148,7 +148,7 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     :param arrays: by name
     :return: content of a safetensors file
     """
-    return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def unpack_arrays(content: bytes) -> dict[str, np.ndarray]:

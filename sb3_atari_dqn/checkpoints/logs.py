@@ -1,4 +1,4 @@
-"""What a run writes besides checkpoints: callbacks, the logger, and log files, which are cut back to where a checkpoint stands."""
+"""What a run writes besides checkpoints: callbacks, the logger, and log files, cut back to where a checkpoint stands."""
 
 import contextlib
 import os
@@ -68,10 +68,9 @@ def set_callback_state(callback: BaseCallback, state: Mapping[str, Any]) -> None
     for name, inner in _inner(callback):
         if name in state["inner"]:
             set_callback_state(inner, state["inner"][name])
-    if isinstance(callback, EvalCallback):
-        if state["eval_env"] is not None:
-            callback.eval_env.reset()
-            set_env_state(callback.eval_env, state["eval_env"])
+    if isinstance(callback, EvalCallback) and state["eval_env"] is not None:
+        callback.eval_env.reset()
+        set_env_state(callback.eval_env, state["eval_env"])
 
 
 def _inner(callback: BaseCallback) -> Iterable[tuple[str, BaseCallback]]:

@@ -1,7 +1,7 @@
 """A replay memory in files that never change: each holds what was stored between two checkpoints, or a part of it.
 
-A *segment* is a safetensors file with everything of certain numbers, see ``replay.record.Store``. It is written once, and goes when
-nothing in it is needed by any checkpoint. So a checkpoint of a large memory costs no more than what is new in it.
+A *segment* is a safetensors file with everything of certain numbers, see ``replay.record.Store``. It is written once, and goes
+when nothing in it is needed by any checkpoint. So a checkpoint of a large memory costs no more than what is new in it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """What Python objects are made of, as nested state: attributes that are numbers, texts, arrays and the like.
 
-Wrappers, environments and callbacks are of many classes, most of them not ours. What they remember is in their attributes; so all
-attributes that state can say are read, and written again to an object that was made in the same way. Of the others it has to be known
-that they are no state: that is for the caller to say.
+Wrappers, environments and callbacks are of many classes, most of them not ours. What they remember is in their attributes; so
+all attributes that state can say are read, and written again to an object that was made in the same way. Of the others it has
+to be known that they are no state: that is for the caller to say.
 """
 
 import collections

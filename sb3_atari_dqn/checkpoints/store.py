@@ -1,8 +1,8 @@
 """Checkpoints in a folder: written in one piece, the last few kept, verified when they are read.
 
-A checkpoint is a *manifest*, ``<steps>.json``, which names all its files with size and checksum, and carries a checksum of itself. It is
-renamed into its place when all of them are on the disk; so whatever happens at whatever moment, a checkpoint is whole or is not
-there. Files that no manifest names go.
+A checkpoint is a *manifest*, ``<number>.json``, which names all its files with size and checksum, and carries a checksum of
+itself. It is renamed into its place when all of them are on the disk; so whatever happens at whatever moment, a checkpoint is
+whole or is not there. Files that no manifest names go.
 """
 
 import hashlib
@@ -190,8 +190,8 @@ class CheckpointStore:
         if manifest["format"] != FORMAT:
             found, own = manifest["versions"]["sb3-atari-dqn"], importlib.metadata.version("sb3-atari-dqn")
             raise ValueError(
-                f"{str(path)!r} was written by sb3-atari-dqn {found} in format {manifest['format']}, and this is {own}, which reads "
-                f"format {FORMAT}: they are not compatible. Go on with sb3-atari-dqn {found}."
+                f"{str(path)!r} was written by sb3-atari-dqn {found} in format {manifest['format']}, and this is {own}, which "
+                f"reads format {FORMAT}: they are not compatible. Go on with sb3-atari-dqn {found}."
             )
         return _parse(path, manifest)
 
@@ -256,17 +256,18 @@ class FolderLock:
         self.path = folder / self.NAME
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, create: bool = True) -> None:
         """
         Take it; doing so again changes nothing.
 
+        :param create: make the lock's file if there is none; otherwise only see that nobody else has it
         :raises ValueError: if another process has it, with its id
         """
         try:
             import fcntl
         except ImportError:
             return
-        if self._descriptor is not None:
+        if self._descriptor is not None or not (create or self.path.is_file()):
             return
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -1,8 +1,8 @@
 """Writes checkpoints while a model learns, and brings a model back to one.
 
-A model says when nothing is under way (``QLearningAlgorithm.at_rest``): everything there is can be written then, and a run that
-goes on from there ends as one that was never interrupted. Signals wait for that moment. An exception does not: what is written then is all but
-the games, which begin anew.
+A model says when nothing is under way (``QLearningAlgorithm.at_rest``): everything there is can be written then, and a run
+that goes on from there ends as one that was never interrupted. Signals wait for that moment. An exception does not: what is
+written then is all but the games, which begin anew.
 """
 
 import os
@@ -137,9 +137,7 @@ class Watcher:
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name
         if self.write(name):
-            say(
-                f"{name}: stopped at step {self.model.num_timesteps}; to go on: python -m sb3_atari_dqn resume {self.run_folder}"
-            )
+            say(f"{name}: stopped at step {self.model.num_timesteps}; to go on: {_command(self.run_folder)}")
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
@@ -190,8 +188,8 @@ class Watcher:
             say("No checkpoint is written at this exception: the network's weights are not finite. The last one is kept.")
         elif self.write(f"exception: {error!r}"[:200], is_exact=False):
             say(
-                f"A checkpoint was written at this exception, at step {self.model.num_timesteps}; running games begin anew when it is "
-                f"resumed: python -m sb3_atari_dqn resume {self.run_folder}"
+                f"A checkpoint was written at this exception, at step {self.model.num_timesteps}; running games begin anew "
+                f"when it is resumed: {_command(self.run_folder)}"
             )
 
     def _get_state(self, is_exact: bool) -> dict[str, Any]:
@@ -215,6 +213,10 @@ class Watcher:
             "log_files": self._log_files.sizes(),
             "random": get_random_state(model.action_space),
         }
+
+
+def _command(run_folder: Path) -> str:
+    return f"python -m sb3_atari_dqn resume {run_folder}"
 
 
 def restore(

@@ -54,8 +54,8 @@ class Resumed(NamedTuple):
 
 class Learning:
     """
-    A model, as far as RL Zoo's ``learn`` looks at it: one that writes checkpoints while it learns, and that goes on where it was
-    loaded to go on.
+    A model, as far as RL Zoo's ``learn`` looks at it: one that writes checkpoints while it learns, and that goes on where it
+    was loaded to go on.
 
     :param manager: the experiment
     :param model: its model
@@ -75,7 +75,8 @@ class Learning:
 
     def learn(self, total_timesteps: int, **kwargs: Any) -> None:
         """
-        :param total_timesteps: agent steps, more of them for a model that was loaded with ``-i``; of the whole run for one that is resumed
+        :param total_timesteps: agent steps, more of them for a model that was loaded with ``-i``; of the whole run for one
+            that is resumed
         :param kwargs: other arguments of the model's ``learn``
         :raises ValueError: if another process trains in the run's folder
         """

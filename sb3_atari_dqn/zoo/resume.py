@@ -14,9 +14,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.logs import say
+from sb3_atari_dqn.checkpoints.memory_log import Segment
 from sb3_atari_dqn.checkpoints.store import FOLDER, Checkpoint, CheckpointStore, FolderLock, versions
 from sb3_atari_dqn.checkpoints.watcher import continue_logs, restore
-from sb3_atari_dqn.zoo.checkpointing import Resumed
+from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.run_config import read_run_yaml, without_texts
 
@@ -60,8 +61,8 @@ class SavedRun(NamedTuple):
 
     @property
     def store(self) -> CheckpointStore:
-        """Its checkpoints, as many as there are."""
-        return CheckpointStore(self.checkpoint.path.parent)
+        """Its checkpoints."""
+        return CheckpointStore(self.checkpoint.path.parent, max(Settings.of(self.hyperparams).checkpoint_keep, 1))
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -72,7 +73,7 @@ def resume(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_atari_dqn resume",
-        description="Go on with a training run of dqn_custom or dqn_sweep where its last checkpoint stands, in the same folder.",
+        description="Go on with a run of dqn_custom or dqn_sweep where its last checkpoint stands, in the same folder.",
     )
     parser.add_argument("run", type=Path, help="folder of the run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1")
     parser.add_argument(
@@ -82,16 +83,16 @@ def resume(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     lock = FolderLock(args.run)
     try:
-        find_saved_run(args.run, args.n_timesteps)  # says what is wrong before anything is written, be it a lock
-        lock.acquire()
+        lock.acquire(create=False)
         run = find_saved_run(args.run, args.n_timesteps)
+        lock.acquire()
         if args.device is not None:
             run.args["device"] = args.device
-        go_on(run, lock)
-    except ValueError as error:
-        parser.error(str(error))
-    finally:
+        restored = bring_back(run)
+    except (TypeError, ValueError) as error:
         lock.release()
+        parser.error(str(error))
+    go_on(run, restored, lock)
 
 
 def find_saved_run(folder: Path, n_timesteps: int | None = None) -> SavedRun:
@@ -119,20 +120,36 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None) -> SavedRun:
         say(f"{complaint}; the checkpoint before it is used")
     if n_timesteps is not None and n_timesteps < checkpoint.num_timesteps:
         raise ValueError(
-            f"--n-timesteps {n_timesteps} is less than the {checkpoint.num_timesteps} agent steps that {str(folder)!r} has done"
+            f"--n-timesteps {n_timesteps} is less than the {checkpoint.num_timesteps} steps that {str(folder)!r} has done"
         )
     if n_timesteps is None:
         n_timesteps = checkpoint.n_timesteps
     return SavedRun(folder, params, args, hyperparams, checkpoint, n_timesteps)
 
 
-def go_on(run: SavedRun, lock: FolderLock) -> None:
+class Restored(NamedTuple):
     """
-    Train until the run is complete, and save its model.
+    A run that was brought to its checkpoint.
+
+    :param manager: RL Zoo's experiment
+    :param model: its model
+    :param state: the checkpoint's
+    :param segments: files that hold the replay memory
+    """
+
+    manager: Any
+    model: QLearningAlgorithm
+    state: dict[str, Any]
+    segments: list[Segment]
+
+
+def bring_back(run: SavedRun) -> Restored:
+    """
+    Make a run's model and environments again, and bring them to its checkpoint. No file is changed.
 
     :param run: the run
-    :param lock: of its folder, which is held
-    :raises ValueError: if its configuration or its checkpoint cannot be used; nothing is changed then
+    :return: what was made
+    :raises ValueError: if its configuration or its checkpoint cannot be used
     """
     for package in run.args.get("gym_packages") or []:
         importlib.import_module(package)
@@ -145,8 +162,20 @@ def go_on(run: SavedRun, lock: FolderLock) -> None:
     experiment = manager.setup_experiment()
     assert experiment is not None
     model: QLearningAlgorithm = experiment[0]
-    segments = restore(model, run.store, run.checkpoint, state, manager.callbacks, run.args["seed"])
+    return Restored(
+        manager, model, state, restore(model, run.store, run.checkpoint, state, manager.callbacks, run.args["seed"])
+    )
 
+
+def go_on(run: SavedRun, restored: Restored, lock: FolderLock) -> None:
+    """
+    Train until the run is complete, and save its model.
+
+    :param run: the run
+    :param restored: what ``bring_back`` gave for it
+    :param lock: of its folder
+    """
+    manager, model, state, segments = restored
     run.store.discard_after(run.checkpoint)
     continue_logs(model, state, run.folder, manager.callbacks)
     reason = "" if run.checkpoint.is_exact else f", written at an {run.checkpoint.reason}"
@@ -166,8 +195,8 @@ def _say_what_differs(checkpoint: Checkpoint) -> None:
     different = [f"{name} {then} (now {own.get(name)})" for name, then in checkpoint.versions.items() if own.get(name) != then]
     if different:
         say(
-            f"The checkpoint was written with {', '.join(different)}. Its format is the same, so the run can go on, but numbers may "
-            "not be those of a run that was never interrupted"
+            f"The checkpoint was written with {', '.join(different)}. Its format is the same, so the run can go on, but "
+            "numbers may not be those of a run that was never interrupted"
         )
 
 

@@ -1,7 +1,7 @@
 """What RL Zoo saves of a run's configuration, read without running anything that is in it.
 
-RL Zoo writes ``args.yml`` and ``config.yml`` with tags of Python's, and loads them with a loader that obeys any. The two tags that are
-needed are understood here; any other is refused.
+RL Zoo writes ``args.yml`` and ``config.yml`` with tags of Python's, and loads them with a loader that obeys any. The two tags
+that are needed are understood here; any other is refused.
 """
 
 import ast

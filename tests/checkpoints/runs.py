@@ -2,19 +2,22 @@
 
 import csv
 import os
+import resource
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch as th
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_atari_dqn.checkpoints.files import unpack_arrays
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
+from sb3_atari_dqn.zoo.commands import main
+from tests.checkpoints.processes import SERVER
 
 #: what depends on the clock
 CLOCKS = {"t", "t_start", "episode_times", "time/fps", "time/time_elapsed", "log_files", "tensorboard"}
@@ -36,8 +39,8 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "n_envs": 2,
             "policy_kwargs": _SMALL_NETWORK,
             "env_wrapper": [_ATARI_WRAPPER],
-            "buffer_size": 600,
-            "learning_starts": 100,
+            "buffer_size": 200,
+            "learning_starts": 50,
             "target_update_interval": 50,
             "exploration_fraction": 0.5,
             "overlap": False,
@@ -64,12 +67,16 @@ RUNS["sweep"] = (
     "Breakout-v0",
     {
         "n_envs": 2,
+        "env_wrapper": [
+            {"sb3_atari_dqn.MotionTracer": {"height": 40, "width": 36}},
+            "stable_baselines3.common.atari_wrappers.EpisodicLifeEnv",
+        ],
         "policy_kwargs": _SMALL_NETWORK,
-        "buffer_size": 800,
+        "buffer_size": 400,
         "replay_fraction": 0.25,
         "final_replay_fraction": 0.5,
-        "max_epochs": 20,
-        "final_max_epochs": 30,
+        "max_epochs": 10,
+        "final_max_epochs": 20,
         "loss_limit": 1e-4,
         "final_loss_limit": 1e-5,
         "signal_steps": 1000,
@@ -81,14 +88,81 @@ RUNS["sweep"] = (
 )
 
 
-def environment() -> dict[str, str]:
+def _main(output: Path, arguments: Sequence[str], file_limit: int | None) -> None:
     """
-    :return: variables for processes: one thread, so that two of them do not get into each other's way
+    What a process does: the command line.
+
+    :param output: file for what it prints
+    :param arguments: of ``python -m sb3_atari_dqn``
+    :param file_limit: bytes that a file can have
     """
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with output.open("ab", buffering=0) as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    th.set_num_threads(1)  # two processes do not get into each other's way
+    sys.argv = ["sb3_atari_dqn", *arguments]
+    main()
 
 
-def start(folder: Path, name: str, n_timesteps: int, checkpoint_freq: int | None = 200, **changes: Any) -> subprocess.Popen[str]:
+class Command:
+    """
+    ``python -m sb3_atari_dqn`` in a process of its own, forked from one that has imported what it needs.
+
+    :param folder: where what it prints goes
+    :param arguments: of the command line
+    :param file_limit: bytes that a file can have
+    """
+
+    def __init__(self, folder: Path, *arguments: object, file_limit: int | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._output = folder / "output.txt"
+        self._output.unlink(missing_ok=True)
+        texts = [str(argument) for argument in arguments]
+        self.process = SERVER.Process(target=_main, args=(self._output, texts, file_limit))
+        self.process.start()
+
+    @property
+    def is_over(self) -> bool:
+        return self.process.exitcode is not None
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text() if self._output.is_file() else ""
+
+    def wait(self, status: int = 0) -> str:
+        """
+        :param status: exit status to expect
+        :return: what it printed
+        """
+        self.process.join()
+        assert self.process.exitcode == status, self.output
+        return self.output
+
+    def signal(self, number: int) -> None:
+        """
+        :param number: to send, unless it is over
+        """
+        assert self.process.pid is not None
+        if not self.is_over:
+            os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.process.join()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """
+        :param condition: to wait for, or for the end
+        """
+        while not self.is_over and not condition():
+            time.sleep(0.01)
+
+
+def start(folder: Path, name: str, n_timesteps: int, checkpoint_freq: int | None = 60, **changes: Any) -> Command:
     """
     :param folder: where logs go
     :param name: a key of ``RUNS``
@@ -99,41 +173,30 @@ def start(folder: Path, name: str, n_timesteps: int, checkpoint_freq: int | None
     """
     algo, env_id, hyperparams = RUNS[name]
     hyperparams = hyperparams | {"checkpoint_freq": checkpoint_freq} | changes
-    arguments = ["train", "--algo", algo, "--env", env_id, "-n", n_timesteps, "--seed", 3, "-f", folder, "-tb", folder / "tb"]
-    arguments += ["--eval-freq", 250, "--eval-episodes", 1, "--env-kwargs", "max_num_frames_per_episode:400"]
-    arguments += ["--log-interval", 1, "--device", "cpu", "-params", *(f"{key}:{value!r}" for key, value in hyperparams.items())]
-    return _python(folder, *arguments)
+    return Command(
+        folder,
+        *("train", "--algo", algo, "--env", env_id, "-n", n_timesteps, "--seed", 3, "-f", folder, "-tb", folder / "tb"),
+        *("--eval-freq", 150, "--eval-episodes", 1, "--env-kwargs", "max_num_frames_per_episode:200"),
+        *("--log-interval", 1, "--device", "cpu", "-params", *(f"{key}:{value!r}" for key, value in hyperparams.items())),
+    )
 
 
-def resume(run: Path, *arguments: object) -> subprocess.Popen[str]:
+def resume(run: Path, *arguments: object) -> Command:
     """
     :param run: folder of a run
     :param arguments: more of them
     :return: a process that goes on with it
     """
-    return _python(run.parent.parent, "resume", run, *arguments)
+    return Command(run.parent.parent, "resume", run, *arguments)
 
 
-def _python(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "sb3_atari_dqn", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
-
-
-def wait(process: subprocess.Popen[str], status: int = 0) -> str:
+def n_checkpoints(run: Path) -> int:
     """
-    :param process: one of ours
-    :param status: exit status to expect
-    :return: what it printed
+    :param run: folder of a run
+    :return: how many have been written
     """
-    output, _ = process.communicate()
-    assert process.returncode == status, output
-    return output
+    manifests = CheckpointStore(run / FOLDER).manifests()
+    return int(manifests[0].stem) if manifests else 0
 
 
 def run_folder(folder: Path, name: str) -> Path:
@@ -144,28 +207,6 @@ def run_folder(folder: Path, name: str) -> Path:
     """
     algo, env_id, _ = RUNS[name]
     return folder / algo / f"{env_id}_1"
-
-
-def wait_for_steps(run: Path, process: subprocess.Popen[str], n_checkpoints: int = 1) -> None:
-    """
-    :param run: folder of a run
-    :param process: that trains it
-    :param n_checkpoints: wait until so many have been written, or the process is over
-    """
-    while process.poll() is None:
-        manifests = CheckpointStore(run / FOLDER).manifests()
-        if manifests and int(manifests[0].stem) >= n_checkpoints:
-            return
-        time.sleep(0.02)
-
-
-def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
-    """
-    :param process: one of ours
-    :param number: signal to send
-    """
-    process.send_signal(number)
-    process.communicate()
 
 
 def contents(run: Path) -> dict[str, Any]:
@@ -216,7 +257,7 @@ def _flatten(value: Any, path: str, found: dict[str, Any]) -> None:
         for key, item in value.items():
             if key not in CLOCKS:
                 _flatten(item, f"{path}/{key}" if path else key, found)
-    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list | np.ndarray) for item in value):
         for index, item in enumerate(value):
             _flatten(item, f"{path}/{index}", found)
     else:
