@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from sb3_atari_dqn.checkpoints.plain_state import UnknownStateError, get_attributes, set_attributes
+from sb3_atari_dqn.checkpoints.sticky import action_in_effect, put_in_effect, remember_actions
 
 #: attributes of environments that are other environments, and written on their own
 _INNER = {"env", "venv", "envs"}
@@ -52,6 +53,20 @@ _NO_STATE_TYPES = (
 _HOLDERS = (RunningMeanStd, StackedObservations)
 
 
+def prepare(env: VecEnv) -> None:
+    """
+    Let environments remember what their state leaves out; before they are played.
+
+    :param env: environments
+    """
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    if type(env) is DummyVecEnv:
+        for game in env.envs:
+            if isinstance(game.unwrapped, ale_py.AtariEnv):
+                remember_actions(game.unwrapped)
+
+
 def get_env_state(env: VecEnv) -> list[dict[str, Any]]:
     """
     :param env: environments
@@ -69,9 +84,10 @@ def get_env_state(env: VecEnv) -> list[dict[str, Any]]:
 
 def set_env_state(env: VecEnv, layers: list[dict[str, Any]]) -> None:
     """
-    :param env: environments made as the others were
+    :param env: environments made as the others were, and reset
     :param layers: what ``get_env_state`` gave for these
     """
+    prepare(env)
     for layer in layers[:-1]:
         assert isinstance(env, VecEnvWrapper)
         _set_layer(env, layer)
@@ -90,6 +106,7 @@ def _get_games(env: gym.Env) -> list[dict[str, Any]]:
     layer = _get_layer(env)
     if isinstance(env, ale_py.AtariEnv):
         layer["emulator"] = env.clone_state(include_rng=True).serialize()
+        layer["action_in_effect"] = action_in_effect(env, layer["emulator"])
     return [*layers, layer]
 
 
@@ -100,6 +117,7 @@ def _set_games(env: gym.Env, layers: list[dict[str, Any]]) -> None:
         env = env.env
     _set_layer(env, layers[-1])
     if isinstance(env, ale_py.AtariEnv):
+        put_in_effect(env, layers[-1]["action_in_effect"])
         env.restore_state(ale_py.ALEState(layers[-1]["emulator"]))
 
 

@@ -256,19 +256,39 @@ class FolderLock:
         self.path = folder / self.NAME
         self._descriptor: int | None = None
 
-    def acquire(self, create: bool = True) -> None:
+    def check_free(self) -> None:
+        """
+        See that nobody else has it, without writing anything.
+
+        :raises ValueError: if another process has it, with its id
+        """
+        if self._descriptor is None and self.path.is_file():
+            descriptor = self._open()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def acquire(self) -> None:
         """
         Take it; doing so again changes nothing.
 
-        :param create: make the lock's file if there is none; otherwise only see that nobody else has it
+        :raises ValueError: if another process has it, with its id
+        """
+        if self._descriptor is not None:
+            return
+        self._descriptor = self._open()
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+
+    def _open(self) -> int | None:
+        """
+        :return: a descriptor that holds the lock until it is closed; None where there are no locks
         :raises ValueError: if another process has it, with its id
         """
         try:
             import fcntl
         except ImportError:
-            return
-        if self._descriptor is not None or not (create or self.path.is_file()):
-            return
+            return None
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -276,9 +296,7 @@ class FolderLock:
             owner = os.read(descriptor, 200).decode(errors="replace").strip()
             os.close(descriptor)
             raise ValueError(f"{str(self.path.parent)!r} is being trained by another process ({owner})") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
-        self._descriptor = descriptor
+        return descriptor
 
     def release(self) -> None:
         """Let go of it; doing so again changes nothing."""

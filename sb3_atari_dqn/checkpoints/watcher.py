@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
 from sb3_atari_dqn.base import QLearningAlgorithm, get_random_state, set_random_state
-from sb3_atari_dqn.checkpoints.environments import get_env_state, set_env_state
+from sb3_atari_dqn.checkpoints.environments import get_env_state, prepare, set_env_state
 from sb3_atari_dqn.checkpoints.logs import (
     LogFiles,
     get_callback_state,
@@ -89,6 +89,11 @@ class Watcher:
 
     def __enter__(self) -> "Watcher":
         self.store.prepare()
+        assert self.model.env is not None
+        prepare(self.model.env)
+        for callback in self.callbacks:
+            if isinstance(callback, EvalCallback):
+                prepare(callback.eval_env)
         self.model.at_rest = self.at_rest
         if threading.current_thread() is threading.main_thread():  # others cannot have handlers
             self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}

@@ -57,11 +57,13 @@ class RingRows:
 
     :param arrays: by name, each (size, ...)
     :param n_rows: how many have been written so far
+    :param n_lost: rows of a full ring that are not whole any more, the oldest ones
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], n_rows: int) -> None:
+    def __init__(self, arrays: Mapping[str, np.ndarray], n_rows: int, n_lost: int = 0) -> None:
         self._arrays = arrays
         self._size = len(next(iter(arrays.values())))
+        self._n_whole = self._size - n_lost
         self._written = np.ones(self._size, dtype=bool)  # after set_state: which rows are there again
         self.n_rows = n_rows
 
@@ -84,15 +86,15 @@ class RingRows:
         return self.n_rows >= self._size
 
     def numbers(self) -> np.ndarray:
-        return np.arange(max(self.n_rows - self._size, 0) + 1, self.n_rows + 1)
+        return np.arange(max(self.n_rows - self._n_whole, 0) + 1, self.n_rows + 1)
 
     def read_stored(self, first: int, last: int) -> dict[str, np.ndarray]:
         # the last row of before is read once more: a cut may have marked it
-        numbers = np.arange(max(first - 1, self.n_rows - self._size + 1, 1), last + 1)
+        numbers = np.arange(max(first - 1, self.n_rows - self._n_whole + 1, 1), last + 1)
         return {"numbers": numbers, **{name: array[(numbers - 1) % self._size] for name, array in self._arrays.items()}}
 
     def write_stored(self, stored: dict[str, np.ndarray]) -> None:
-        needed = (stored["numbers"] > self.n_rows - self._size) & (stored["numbers"] <= self.n_rows)
+        needed = (stored["numbers"] > self.n_rows - self._n_whole) & (stored["numbers"] <= self.n_rows)
         positions = (stored["numbers"][needed] - 1) % self._size
         for name, array in self._arrays.items():
             array[positions] = stored[name][needed]
@@ -106,7 +108,7 @@ class RingRows:
         self._written = np.zeros(self._size, dtype=bool)
 
     def check_complete(self) -> None:
-        n_missing = min(self.n_rows, self._size) - int(self._written.sum())
+        n_missing = min(self.n_rows, self._n_whole) - int(self._written.sum())
         if n_missing:
             raise ValueError(f"{n_missing} rows of the replay memory are missing")
 
@@ -136,7 +138,8 @@ class BufferRecord:
             array = getattr(replay_buffer, name)
             arrays |= {f"{name}.{key}": part for key, part in array.items()} if isinstance(array, dict) else {name: array}
         n_rows = replay_buffer.pos + replay_buffer.buffer_size * replay_buffer.full
-        self.rows = RingRows(arrays, n_rows)
+        # where next observations have no place of their own, the last one takes that of the oldest observation
+        self.rows = RingRows(arrays, n_rows, n_lost=int(replay_buffer.optimize_memory_usage))
 
     def cut(self) -> None:
         """Let nothing that is added later follow what is there, as after a time-out: the environments begin anew."""

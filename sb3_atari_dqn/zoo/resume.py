@@ -83,7 +83,7 @@ def resume(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     lock = FolderLock(args.run)
     try:
-        lock.acquire(create=False)
+        lock.check_free()
         run = find_saved_run(args.run, args.n_timesteps)
         lock.acquire()
         if args.device is not None:

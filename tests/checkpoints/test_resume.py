@@ -1,0 +1,153 @@
+"""Runs that are killed, stopped, broken, and resumed."""
+
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
+from tests.checkpoints.runs import (
+    RUNS,
+    Command,
+    contents,
+    differences,
+    n_checkpoints,
+    resume,
+    run_folder,
+    start,
+)
+
+N_TIMESTEPS = 400
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output.txt"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_at_random_moments_it_ends_as_one_that_was_not(name: str, tmp_path: Path) -> None:
+    rng = random.Random(name)
+    whole = start(tmp_path / "whole", name, N_TIMESTEPS)
+    run = run_folder(tmp_path / "killed", name)
+    command = start(tmp_path / "killed", name, N_TIMESTEPS)
+    for number in (1, 3):
+        steps = rng.randrange(1, 60)  # log lines since then are a clock that does not depend on the machine
+        command.wait_for(lambda number=number: n_checkpoints(run) >= number)  # type: ignore[misc]
+        seen = len(command.output)
+        command.wait_for(lambda seen=seen, steps=steps: len(command.output) - seen > 10 * steps)  # type: ignore[misc]
+        assert not command.is_over, command.output
+        command.kill()
+        command = resume(run)
+    assert "goes on at step" in command.wait()
+    whole.wait()
+    expected = contents(run_folder(tmp_path / "whole", name))
+    assert any(len(value) for key, value in expected.items() if key.startswith("tensorboard/"))
+    assert {"evaluations/results", "0.monitor.csv"} <= expected.keys()
+    assert any(key.startswith("frame ") for key in expected)
+    assert differences(expected, contents(run)) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)])
+def test_a_signal_leaves_a_checkpoint(number: int, status: int, tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "uniform")
+    command = start(tmp_path, "uniform", 10**6, checkpoint_freq=None)
+    command.wait_for(lambda: "total_timesteps" in command.output)
+    locked = resume(run)
+    assert f"is being trained by another process (process {command.process.pid} on " in locked.wait(status=2)
+    command.signal(number)
+    command.wait(status)
+    assert (run / "BreakoutNoFrameskip-v4.zip").is_file() == (number == signal.SIGINT)
+    checkpoint, complaints = CheckpointStore(run / FOLDER).find_good()
+    assert (complaints, checkpoint.reason, checkpoint.is_exact) == ([], signal.Signals(number).name, True)
+    before = files(tmp_path)
+    too_few = resume(run, "-n", checkpoint.num_timesteps - 1).wait(status=2)
+    assert f"--n-timesteps {checkpoint.num_timesteps - 1} is less than the {checkpoint.num_timesteps} steps" in too_few
+    assert files(tmp_path) == before
+    assert "goes on at step" in resume(run, "-n", checkpoint.num_timesteps + 40).wait()
+    assert CheckpointStore(run / FOLDER).find_good()[0].num_timesteps == checkpoint.num_timesteps + 40
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on native environments, complete."""
+    folder = tmp_path_factory.mktemp("finished")
+    start(folder, "uniform", 160, native_envs=True, env_wrapper=[_WRAPPER], checkpoint_freq=50).wait()
+    return run_folder(folder, "uniform")
+
+
+_WRAPPER: dict[str, Any] = {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"clip_reward": False, "screen_size": 36}}
+
+
+def test_native_games_end_as_time_outs_and_broken_files_are_named(finished: Path) -> None:
+    store = CheckpointStore(finished / FOLDER)
+    newest, before = (store.read_manifest(path) for path in store.manifests()[:2])
+    assert (newest.num_timesteps, newest.reason) == (160, "the end")
+    broken = store.folder / next(name for name in newest.files if name.endswith("safetensors"))
+    os.truncate(broken, 100)
+    monitor = (finished / "0.monitor.csv").read_text()
+    output = resume(finished, "-n", "240").wait()
+    assert f"{broken.name}' has 100 bytes" in output
+    assert f"goes on at step {before.num_timesteps} of 240" in output
+    assert "those that were running end here as time-outs" in output
+    assert (finished / "0.monitor.csv").read_text().splitlines()[:2] == monitor.splitlines()[:2]
+    found = contents(finished)
+    n_ends = sum(row[1] == [1.0, 1.0] for key, row in found.items() if key.startswith("row "))
+    assert found["model/counters/num_timesteps"] == 240
+    assert n_ends >= 0
+
+
+def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    def refused(folder: Path, *arguments: object) -> str:
+        before = files(finished.parent)
+        output = Command(tmp_path / "output", "resume", folder, *arguments).wait(status=2)
+        assert files(finished.parent) == before
+        return output
+
+    assert "is not the folder of a training run" in refused(tmp_path)
+    params = finished / "BreakoutNoFrameskip-v4"
+    args = (params / "args.yml").read_text()
+    try:
+        (params / "args.yml").write_text(args.replace("algo\n  - dqn_custom", "algo\n  - dqn"))
+        assert "is a run of 'dqn'; only dqn_custom, dqn_sweep have checkpoints" in refused(finished)
+        (params / "args.yml").write_text(args + "- !!python/object/apply:os.system ['touch hacked']\n")
+        assert "cannot be read as a run's configuration" in refused(finished)
+    finally:
+        (params / "args.yml").write_text(args)
+    config = yaml.safe_dump({"n_timesteps": 100, "policy_kwargs": "__import__('os').system('touch hacked')"})
+    original = (params / "config.yml").read_text()
+    try:
+        (params / "config.yml").write_text(config)
+        assert "would have to be evaluated, which is not done for a saved run" in refused(finished)
+    finally:
+        (params / "config.yml").write_text(original)
+    assert not Path("hacked").exists()
+
+
+def test_an_exception_leaves_a_checkpoint(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "uniform")
+    command = start(tmp_path, "uniform", 400, callback=["tests.checkpoints.test_resume.FailOnce"], checkpoint_freq=100)
+    output = command.wait(status=1)
+    assert "A checkpoint was written at this exception, at step 152" in output
+    assert "RuntimeError: as if something had broken" in output
+    (tmp_path / "no more").touch()
+    assert "goes on at step 152 of 400, written at an exception: RuntimeError" in resume(run).wait()
+    found = contents(run)
+    assert found["model/counters/num_timesteps"] == 400
+    assert np.isfinite(found["policy"] if "policy" in found else 0)
+
+
+from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
+
+
+class FailOnce(BaseCallback):
+    """Breaks at step 152."""
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == 152:
+            raise RuntimeError("as if something had broken")
+        return True
