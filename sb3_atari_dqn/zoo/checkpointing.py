@@ -1,8 +1,11 @@
 """RL Zoo's training with checkpoints, and the settings of these."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stable_baselines3.common.utils import configure_logger
 
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.memory_log import Segment
@@ -85,6 +88,9 @@ class Learning:
             kwargs["reset_num_timesteps"] = False
         if self._resumed is not None:
             total_timesteps -= model.num_timesteps
+        elif manager.continue_training:  # in a run of its own; SB3 would go on in whatever log is the latest
+            name = inspect.signature(model.learn).parameters["tb_log_name"].default
+            model.set_logger(configure_logger(model.verbose, model.tensorboard_log, name))
         settings: Settings = manager.checkpoint_settings  # type: ignore[attr-defined]  # read_hyperparameters of ours
         folder = Path(manager.save_path)
         lock = FolderLock(folder) if self._resumed is None else self._resumed.lock
