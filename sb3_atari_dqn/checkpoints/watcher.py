@@ -79,6 +79,7 @@ class Watcher:
         self._memory: object = None
         self._log_files: LogFiles | None = None
         self._signal: int | None = None
+        self._steps_at_start = model.num_timesteps
         self._due = self._next_due()
         self._next_stream = 0
         self._handlers: dict[int, Any] = {}
@@ -189,6 +190,8 @@ class Watcher:
         return True
 
     def _write_at_exception(self, error: BaseException) -> None:
+        if self.model.num_timesteps == self._steps_at_start:
+            return  # nothing is new, and not all may be there yet
         if not self.model.is_finite():
             say("No checkpoint is written at this exception: the network's weights are not finite. The last one is kept.")
         elif self.write(f"exception: {error!r}"[:200], is_exact=False):
