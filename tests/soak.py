@@ -127,6 +127,7 @@ class Soak:
         shared = {segment["name"] for segment in before.segments}
         own = [newest.path.name, *newest.files, *(s["name"] for s in newest.segments if s["name"] not in shared)]
         survived = 0
+        print(f"{how}: {len(own)} files", flush=True)
         for _ in range(n_times):
             path = store.folder / self.rng.choice(own)
             content = path.read_bytes()
@@ -250,9 +251,6 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Path(folder), args.n_timesteps, args.seed)
-        for index, name in enumerate(RUNS):
-            n_kills = args.kills // len(RUNS) + (index < args.kills % len(RUNS))
-            results.append(soak.kill(name, n_kills))
         harms: dict[str, Callable[[Path], None]] = {
             "one bit of a file flipped": soak.flip,
             "a file cut short": soak.truncate,
@@ -260,8 +258,11 @@ def main() -> None:
         }
         for how, harm in harms.items():
             results.append(soak.break_files("uniform", args.broken, how, harm))
-        results.append(soak.stop_while_saving("uniform", args.stops))
         results.append(soak.fill_disk("uniform", args.full))
+        results.append(soak.stop_while_saving("uniform", args.stops))
+        for index, name in enumerate(RUNS):
+            n_kills = args.kills // len(RUNS) + (index < args.kills % len(RUNS))
+            results.append(soak.kill(name, n_kills))
     print(f"\n{'fault':45} {'tried':>6} {'survived':>9} {'lost':>5}")
     for result in results:
         print(f"{result.fault:45} {result.tried:6} {result.survived:9} {result.tried - result.survived:5}")

@@ -70,16 +70,17 @@ class MemoryLog:
         written = self._written
         return max(store.n_stored - written[name] for name, store in self._stores.items())
 
-    def write(self) -> None:
+    def write(self, most: int | None = None) -> None:
         """
         Write what is not in a file yet.
 
+        :param most: files to write at most
         :raises OSError: if that is not possible; what was written stays
         """
         start, n_new = self._written, self.n_new()
         n_parts = -(-n_new // SEGMENT_LENGTH)
         ends = {name: store.n_stored for name, store in self._stores.items()}
-        for part in range(1, n_parts + 1):
+        for part in range(1, n_parts + 1)[:most]:
             up_to = {name: start[name] + (ends[name] - start[name]) * part // n_parts for name in self._stores}
             self._write_segment(up_to)
 

@@ -149,14 +149,15 @@ class Watcher:
         raise SystemExit(128 + number)
 
     def _stream(self) -> None:
-        """Write parts of the memory before they are due, so that a checkpoint has little left to write."""
-        self._next_stream = self.model.num_timesteps + SEGMENT_LENGTH // 8
+        """Write a part of the memory before it is due, so that a checkpoint has little left to write."""
         try:
             log = self._memory_log()
             if log.n_new() >= SEGMENT_LENGTH:
-                log.write()
+                log.write(most=1)
+            else:
+                self._next_stream = self.model.num_timesteps + SEGMENT_LENGTH // 8
         except (OSError, ValueError):
-            pass  # said when the checkpoint is due
+            self._next_stream = self.model.num_timesteps + SEGMENT_LENGTH  # it is said when the checkpoint is due
 
     def _memory_log(self) -> MemoryLog:
         memory = self.model.memory()
