@@ -8,6 +8,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -35,12 +36,12 @@ class Filler:
         self.model = model
         assert model.env is not None
         env, rng = model.env, np.random.default_rng(0)
-        observations = env.reset()
-        self._steps = []
+        observations: Any = env.reset()
+        self._steps: list[Any] = []
         for _ in range(n_steps):
             actions = rng.integers(env.action_space.n, size=N_ENVS)  # type: ignore[attr-defined]
             following, rewards, dones, infos = env.step(actions)
-            last = following.copy()  # type: ignore[union-attr]
+            last: Any = following.copy()  # type: ignore[union-attr]
             for index in np.flatnonzero(dones):
                 last[index] = infos[index]["terminal_observation"]
             self._steps.append((observations, last, actions, rewards, dones, infos))

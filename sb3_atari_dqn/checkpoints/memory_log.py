@@ -13,7 +13,7 @@ import numpy as np
 from sb3_atari_dqn.checkpoints.files import pack_arrays, read_file, unpack_arrays, write_file
 
 #: things of one kind in a segment: what is read, packed and written at a time
-SEGMENT_LENGTH = 16_384
+SEGMENT_LENGTH = 8_192
 
 
 class Store(Protocol):

@@ -84,7 +84,8 @@ def test_the_action_that_a_sticky_emulator_repeats_is_found_wherever_it_is_asked
         set_env_state(second, get_env_state(first))
         state = first.get_attr("unwrapped")[0].clone_state(include_rng=True)
         for action in rng.integers(4, size=3):
-            assert np.array_equal(first.step([action])[0], second.step([action])[0])
+            frames: list[Any] = [env.step(np.array([action]))[0] for env in (first, second)]
+            assert np.array_equal(*frames)
         assert state.serialize() != first.get_attr("unwrapped")[0].clone_state(include_rng=True).serialize()
 
 

@@ -41,7 +41,8 @@ class Play:
             if isinstance(buffer, DictReplayBuffer):
                 observations = [{"image": array} for array in observations]
             actions = self.rng.integers(0, 3, (N_ENVS, 1))
-            buffer.add(*observations, actions, self.rng.normal(size=N_ENVS), done, [{}, {"TimeLimit.truncated": done[1]}])
+            infos: list[dict[str, Any]] = [{}, {"TimeLimit.truncated": done[1]}]
+            buffer.add(observations[0], observations[1], actions, self.rng.normal(size=N_ENVS), done, infos)
             self.record.rows.n_rows += 1
             self.stacks = following.copy()
             self.stacks[done] = self._frames(4)[done]
