@@ -3,4 +3,4 @@
 import multiprocessing
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["rl_zoo3.train", "sb3_atari_dqn.zoo.commands", "tensorboard"])
+SERVER.set_forkserver_preload(["rl_zoo3.train", "sb3_atari_dqn.zoo.commands", "tests.checkpoints.runs"])

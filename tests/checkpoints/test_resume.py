@@ -1,5 +1,7 @@
 """Runs that are killed, stopped, broken, and resumed."""
 
+import contextlib
+import io
 import os
 import random
 import signal
@@ -11,6 +13,7 @@ import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
+from sb3_atari_dqn.zoo.resume import resume as resume_here
 from tests.checkpoints.runs import (
     RUNS,
     Command,
@@ -56,24 +59,44 @@ def test_killed_at_random_moments_it_ends_as_one_that_was_not(name: str, tmp_pat
     assert differences(expected, contents(run)) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)])
-def test_a_signal_leaves_a_checkpoint(number: int, status: int, tmp_path: Path) -> None:
+def refused(run: Path, *arguments: object) -> str:
+    """What ``resume`` says; in this process, and nothing is changed."""
+    before = files(run.parent)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as exit_status:
+        resume_here([str(run), *map(str, arguments)])
+    assert exit_status.value.code == 2
+    assert files(run.parent) == before
+    return errors.getvalue()
+
+
+def test_sigterm_leaves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     run = run_folder(tmp_path, "uniform")
     command = start(tmp_path, "uniform", 10**6, checkpoint_freq=None)
     command.wait_for(lambda: "total_timesteps" in command.output)
-    locked = resume(run)
-    assert f"is being trained by another process (process {command.process.pid} on " in locked.wait(status=2)
-    command.signal(number)
-    command.wait(status)
-    assert (run / "BreakoutNoFrameskip-v4.zip").is_file() == (number == signal.SIGINT)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit):
+        resume_here([str(run)])
+    assert f"is being trained by another process (process {command.process.pid} on " in errors.getvalue()
+    command.signal(signal.SIGTERM)
+    command.wait(128 + signal.SIGTERM)
+    assert not (run / "BreakoutNoFrameskip-v4.zip").exists()
     checkpoint, complaints = CheckpointStore(run / FOLDER).find_good()
-    assert (complaints, checkpoint.reason, checkpoint.is_exact) == ([], signal.Signals(number).name, True)
-    before = files(tmp_path)
-    too_few = resume(run, "-n", checkpoint.num_timesteps - 1).wait(status=2)
-    assert f"--n-timesteps {checkpoint.num_timesteps - 1} is less than the {checkpoint.num_timesteps} steps" in too_few
-    assert files(tmp_path) == before
-    assert "goes on at step" in resume(run, "-n", checkpoint.num_timesteps + 40).wait()
-    assert CheckpointStore(run / FOLDER).find_good()[0].num_timesteps == checkpoint.num_timesteps + 40
+    assert (complaints, checkpoint.reason, checkpoint.is_exact) == ([], "SIGTERM", True)
+    steps = checkpoint.num_timesteps
+    assert f"--n-timesteps {steps - 1} is less than the {steps} steps" in refused(run, "-n", steps - 1)
+    assert "goes on at step" in resume(run, "-n", steps + 40).wait()
+    assert CheckpointStore(run / FOLDER).find_good()[0].num_timesteps == steps + 40
+
+
+def test_sigint_leaves_a_checkpoint_and_a_model(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "sweep")
+    command = start(tmp_path, "sweep", 10**6, checkpoint_freq=None)
+    command.wait_for(lambda: "total_timesteps" in command.output)
+    command.signal(signal.SIGINT)
+    command.wait()
+    assert (run / "Breakout-v0.zip").is_file()
+    assert CheckpointStore(run / FOLDER).find_good()[0].reason == "SIGINT"
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +132,6 @@ def test_native_games_end_as_time_outs_and_broken_files_are_named(finished: Path
 
 
 def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
-    def refused(folder: Path, *arguments: object) -> str:
-        before = files(finished.parent)
-        output = Command(tmp_path / "output", "resume", folder, *arguments).wait(status=2)
-        assert files(finished.parent) == before
-        return output
-
     assert "is not the folder of a training run" in refused(tmp_path)
     params = finished / "BreakoutNoFrameskip-v4"
     args = (params / "args.yml").read_text()
