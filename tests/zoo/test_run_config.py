@@ -58,5 +58,5 @@ def test_texts_are_values() -> None:
     "text", ["__import__('os').system('touch hacked')", "dict(a=open('x'))", "dict([1])", "lambda: 1", "("]
 )
 def test_texts_that_would_run_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="policy_kwargs: .* would have to be evaluated, which is not done for a saved run"):
+    with pytest.raises(ValueError, match=r"policy_kwargs: .* would have to be evaluated, which is not done for a saved run"):
         without_texts({"policy_kwargs": text})
