@@ -1,5 +1,6 @@
 # make train    set up an environment with pinned versions, then train, draw the curve, evaluate and record a video
 # make test     the same set-up, then the whole test suite
+# make soak     training runs that are killed, stopped and broken: not in the tests, takes half an hour
 ENV = PongNoFrameskip-v4
 STEPS = 450000
 CONF = $(if $(filter PongNoFrameskip-v4,$(ENV)),pong,dqn_custom)
@@ -9,7 +10,7 @@ BIN = .venv/bin
 ENV_NAME = $(subst /,-,$(ENV))
 LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
 
-.PHONY: train test lint type docs format
+.PHONY: train test soak lint type docs format
 
 train: .venv/ready
 	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file $(CONF) -n $(STEPS) \
@@ -23,6 +24,9 @@ train: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+soak: .venv/ready
+	$(BIN)/python -m tests.soak
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,13 +1,16 @@
 """What ``CustomDQN`` and ``SweepDQN`` have in common: arguments by name, a learner, and epsilon-greedy play."""
 
+import collections
 import io
 import pathlib
+import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -21,10 +24,78 @@ from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 SelfQLearningAlgorithm = TypeVar("SelfQLearningAlgorithm", bound="QLearningAlgorithm")
 
 
+def _do_nothing() -> None:
+    """What a model tells when nobody watches."""
+
+
+class Memory(Protocol):
+    """A replay memory that can be written to files. ``replay.record`` says what its stores are."""
+
+    def stores(self) -> Mapping[str, Any]:
+        """
+        :return: what is numbered, by name
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: what is not numbered
+        """
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what ``get_state`` gave; the stores are to be filled after this
+        """
+
+    def cut(self) -> None:
+        """Let nothing that is added later follow what is there."""
+
+
+def get_random_state(space: spaces.Space[Any]) -> dict[str, Any]:
+    """
+    :param space: actions that are drawn from it
+    :return: states of all generators that are not somebody's own: Python's, NumPy's, PyTorch's, and the space's
+    """
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
+        "torch": th.get_rng_state().numpy(),
+        "cuda": [state.numpy() for state in th.cuda.get_rng_state_all()] if th.cuda.is_available() else [],
+        "actions": space.np_random.bit_generator.state,
+    }
+
+
+def set_random_state(space: spaces.Space[Any], state: Mapping[str, Any]) -> None:
+    """
+    :param space: actions that are drawn from it
+    :param state: what ``get_random_state`` gave; states of GPUs that are not there are not looked at
+    """
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(th.tensor(state["torch"]))
+    for device in range(min(len(state["cuda"]), th.cuda.device_count())):
+        th.cuda.set_rng_state(th.tensor(state["cuda"][device]), device)
+    space.np_random.bit_generator.state = state["actions"]
+
+
 class QLearningAlgorithm(BaseAlgorithm):
     """
     An algorithm that chooses actions by Q-values. Epsilon is drawn for each environment on its own.
+
+    While it learns it calls ``at_rest`` again and again, where nothing is under way: ``get_state`` and ``memory`` are all of
+    it then, but for the environments.
     """
+
+    #: attributes that ``get_state`` takes as they are: numbers, and lists of them
+    COUNTERS: tuple[str, ...] = (
+        "num_timesteps",
+        "_total_timesteps",
+        "_episode_num",
+        "_n_updates",
+        "_current_progress_remaining",
+    )
+
+    at_rest: Callable[[], None] = staticmethod(_do_nothing)
 
     policy: DQNPolicy
     eval_epsilon: float
@@ -76,6 +147,76 @@ class QLearningAlgorithm(BaseAlgorithm):
             "none" if only_plays else self.accelerate,
             make_copy=ComputeCopy,
         )
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """
+        :return: the replay memory, the same object as long as it is the same memory
+        :raises ValueError: for one of which it is not known what it holds
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: all that learning has changed besides ``memory``, the environments and generators of random numbers:
+            dictionaries, lists, numbers, texts and NumPy arrays
+        """
+        optimizer = self.policy.optimizer.state_dict()
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
+        return {
+            "counters": {name: getattr(self, name) for name in self.COUNTERS},
+            "policy": {name: _to_array(tensor) for name, tensor in self.policy.state_dict().items()},
+            "optimizer": {
+                str(index): {name: _to_array(value) for name, value in of_parameter.items()}
+                for index, of_parameter in optimizer["state"].items()
+            },
+            "learning_rates": [float(group["lr"]) for group in optimizer["param_groups"]],
+            "last_obs": self._last_obs,
+            "last_original_obs": self._last_original_obs,
+            "last_episode_starts": self._last_episode_starts,
+            "episodes": list(self.ep_info_buffer),
+            "successes": [bool(success) for success in self.ep_success_buffer],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """
+        Go on where another model of the same settings was.
+
+        :param state: what its ``get_state`` gave
+        :raises ValueError: if networks or counters are others, naming them
+        """
+        _check_same("counters", state["counters"], self.COUNTERS)
+        _check_same("parameters", state["policy"], self.policy.state_dict())
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        for name, tensor in self.policy.state_dict().items():
+            if tensor.shape != state["policy"][name].shape:
+                raise ValueError(
+                    f"parameter {name!r} has shape {tuple(tensor.shape)}, and that of the checkpoint "
+                    f"{state['policy'][name].shape}"
+                )
+        self.policy.load_state_dict({name: th.tensor(array) for name, array in state["policy"].items()})
+        optimizer = self.policy.optimizer.state_dict()
+        optimizer["state"] = {
+            int(index): {name: th.tensor(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+            for index, values in state["optimizer"].items()
+        }
+        for group, learning_rate in zip(optimizer["param_groups"], state["learning_rates"], strict=True):
+            group["lr"] = learning_rate
+        self.policy.optimizer.load_state_dict(optimizer)
+        self.learner.take_over_optimizer()
+        self.learner.refresh()
+        self._last_obs = state["last_obs"]
+        self._last_original_obs = state["last_original_obs"]
+        self._last_episode_starts = state["last_episode_starts"]
+        self.ep_info_buffer = collections.deque(state["episodes"], maxlen=self._stats_window_size)
+        self.ep_success_buffer = collections.deque(state["successes"], maxlen=self._stats_window_size)
+
+    def is_finite(self) -> bool:
+        """
+        :return: whether all parameters are finite numbers
+        """
+        return all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters())
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
@@ -144,6 +285,9 @@ class QLearningAlgorithm(BaseAlgorithm):
         """
         return changes
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "learner", "at_rest"]
+
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -189,3 +333,28 @@ class QLearningAlgorithm(BaseAlgorithm):
             for index in np.flatnonzero(explore):
                 actions[index] = self.action_space.sample()
         return actions if vectorized else actions[0]
+
+
+def _to_array(value: Any) -> Any:
+    """
+    :param value: a tensor, or anything else
+    :return: the tensor as an array, or what was given
+    """
+    return value.detach().cpu().numpy() if isinstance(value, th.Tensor) else value
+
+
+def _check_same(what: str, found: Iterable[str], needed: Iterable[str]) -> None:
+    """
+    :param what: what the names are of
+    :param found: names in a checkpoint
+    :param needed: names in a model
+    :raises ValueError: if they differ, naming those that do
+    """
+    more, fewer = set(found) - set(needed), set(needed) - set(found)
+    if more or fewer:
+        raise ValueError(
+            f"{what} differ from those of the checkpoint, which "
+            + " and ".join(
+                f"{verb} {', '.join(sorted(names))}" for verb, names in (("also has", more), ("lacks", fewer)) if names
+            )
+        )

@@ -6,6 +6,7 @@ With the keywords at SB3's behaviour it trains bit for bit as SB3's DQN.
 Sources: Mnih et al. 2013 (https://arxiv.org/abs/1312.5602), Mnih et al. 2015 (https://www.nature.com/articles/nature14236).
 """
 
+import contextlib
 import inspect
 import io
 import pathlib
@@ -41,6 +42,7 @@ from sb3_atari_dqn.replay.buffer import (
     sample_together,
     set_reward_clipping,
 )
+from sb3_atari_dqn.replay.record import BufferRecord
 
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
 
@@ -110,6 +112,15 @@ class CustomDQN(QLearningAlgorithm, DQN):
         "MultiInputPolicy": MultiInputPolicy,
     }
 
+    COUNTERS = (
+        *QLearningAlgorithm.COUNTERS,
+        "_n_calls",
+        "exploration_rate",
+        "_exploration_timesteps",
+        "_learning_restarts",
+        "_pending_updates",
+    )
+
     target_update_interval: int | None  # type: ignore[assignment]  # SB3's has no None
 
     def __init__(
@@ -154,6 +165,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.precision = precision
         self.accelerate = accelerate
         self.overlap = overlap
+        self._exploration_timesteps = 0  # agent steps that exploration_fraction is a share of
+        self._learning_restarts = 0  # agent steps after which a memory that was lost is filled again
         if _init_setup_model:
             self._setup_model()
             self._allocate_replay_buffer()
@@ -245,6 +258,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self._make_learner()
         self.update_report = UpdateReport()
         self._pending_updates: list[tuple[int, int]] = []  # gradient steps and batch size
+        self._record: BufferRecord | None = None
+        self._n_calls_recorded = 0
         self._overlapping_env: _WorkWhileStepping | None = None
 
         interval = self.target_update_interval
@@ -354,6 +369,28 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 self.device, self.n_steps, self.gamma, kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
             )
 
+    def memory(self) -> BufferRecord:
+        """
+        :return: the replay memory, the same object as long as it is the same memory
+        :raises ValueError: for a buffer of which it is not known what it holds
+        """
+        assert self.replay_buffer is not None
+        if self._record is None or self._record.replay_buffer is not self.replay_buffer:
+            self._record = BufferRecord(self.replay_buffer)
+        else:
+            self._record.rows.n_rows += self._n_calls - self._n_calls_recorded  # each adds one
+        self._n_calls_recorded = self._n_calls
+        return self._record
+
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "update_report": self.update_report.get_state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        self._pending_updates = [(gradient_steps, batch_size) for gradient_steps, batch_size in self._pending_updates]
+        self.update_report.set_state(state["update_report"], self.device)
+        self._n_calls_recorded = self._n_calls
+
     def _setup_learn(
         self,
         total_timesteps: int,
@@ -364,8 +401,21 @@ class CustomDQN(QLearningAlgorithm, DQN):
     ) -> tuple[int, BaseCallback]:
         if self.replay_buffer is None and self.env is not None:
             self._allocate_replay_buffer()
+        assert self.replay_buffer is not None
+        if self.replay_buffer.size() and (reset_num_timesteps or self._last_obs is None):
+            with contextlib.suppress(ValueError):  # a buffer of somebody else's
+                self.memory().cut()  # new games begin
+        if reset_num_timesteps:
+            self._learning_restarts = 0
+        elif self.replay_buffer.size() == 0 and self.num_timesteps:
+            self._learning_restarts = self.num_timesteps + self.learning_starts
         self.learner.refresh()
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        if reset_num_timesteps or not self._exploration_timesteps:
+            self._exploration_timesteps = total_timesteps
+        return total_timesteps, callback
 
     def _on_step(self) -> None:
         """Copy to the target network and lower the exploration rate when it is time; after each step of all environments."""
@@ -375,7 +425,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
             self.learner.refresh()
-        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        # as in SB3, but for a model that goes on: that does not stretch its exploration
+        self.exploration_rate = self.exploration_schedule(1.0 - float(self.num_timesteps) / float(self._exploration_timesteps))
         if isinstance(self.replay_buffer, FrameReplayBuffer):
             self.replay_buffer.set_progress(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
@@ -396,7 +447,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param callback: called at each step
         :param log_interval: episodes between two lines of the log
         :param tb_log_name: name of the run in TensorBoard
-        :param reset_num_timesteps: whether to count from zero
+        :param reset_num_timesteps: whether to count from zero. If not, exploration goes on as it was planned by the first
+            call; other schedules follow the new end; a memory that was not kept is filled with ``learning_starts`` steps
+            again, played by the network, before updates go on.
         :param progress_bar: whether to show one
         :return: the model
         """
@@ -413,6 +466,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param kwargs: see there
         :return: how much was collected
         """
+        self.at_rest()
         if self.overlap:
             if self._overlapping_env is None or self._overlapping_env.venv is not env:
                 self._overlapping_env = _WorkWhileStepping(env, self.make_pending_updates)
@@ -424,6 +478,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param gradient_steps: how many updates
         :param batch_size: transitions in each
         """
+        if self.num_timesteps <= self._learning_restarts:
+            return
         self._pending_updates.append((gradient_steps, batch_size))
         if not self.overlap:
             self.make_pending_updates()
@@ -479,5 +535,5 @@ class CustomDQN(QLearningAlgorithm, DQN):
         return changes
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["learner", "update_report", "_sample_batches", "_pending_updates", "_overlapping_env"]
+        ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record", "_n_calls_recorded"]
         return [*super()._excluded_save_params(), *ours]

@@ -74,6 +74,14 @@ class FitBatch(NamedTuple):
     q_values: th.Tensor
 
 
+class FitProgress:
+    """How far a fit has come: ``n_batches`` so far, and the last losses."""
+
+    def __init__(self) -> None:
+        self.n_batches = 0
+        self.last_losses: collections.deque[float] = collections.deque(maxlen=LOSS_WINDOW)
+
+
 class Signals(NamedTuple):
     """
     What is steered linearly in the number of states.
@@ -170,6 +178,8 @@ class SweepDQN(QLearningAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"CnnPolicy": CnnPolicy, "MlpPolicy": MlpPolicy}
 
+    COUNTERS = (*QLearningAlgorithm.COUNTERS, "n_states", "n_episodes", "n_fits", "_n_new_states", "_has_swept")
+
     policy: DQNPolicy
     max_grad_norm = None  # the tutorial clips no gradients
 
@@ -259,6 +269,7 @@ class SweepDQN(QLearningAlgorithm):
         self.replay_memory: SweepMemory | None = None
         self._n_new_states = 0  # since the last fit
         self._has_swept = False  # since then
+        self._fit_progress: FitProgress | None = None  # of the fit that is being made
         self._logged_in: str | None = None  # folder of the logs so far
         self._last_rewards: collections.deque[float] = collections.deque(maxlen=REWARD_WINDOW)
         self._logs: SweepLogs | None = None
@@ -365,6 +376,7 @@ class SweepDQN(QLearningAlgorithm):
         assert isinstance(self.action_space, spaces.Discrete)
         self._n_new_states = 0
         self._has_swept = False
+        self._fit_progress = None
         self.replay_memory = SweepMemory(
             self.buffer_size, self.n_envs, space.shape, int(self.action_space.n), self.compression
         )
@@ -462,7 +474,7 @@ class SweepDQN(QLearningAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps:
+        while self.num_timesteps < total_timesteps or self._fit_progress is not None:
             if not self._play(total_timesteps, callback):
                 break
             if self._fit_is_due():
@@ -493,6 +505,7 @@ class SweepDQN(QLearningAlgorithm):
         env = self.env
         callback.on_rollout_start()
         while self.num_timesteps < total_timesteps and not self._fit_is_due():
+            self.at_rest()
             actions, q_values = self._act()
             new_obs, rewards, dones, infos = env.step(actions)
             self._store(actions, q_values, rewards, dones, infos)
@@ -626,22 +639,28 @@ class SweepDQN(QLearningAlgorithm):
         update_learning_rate(self.policy.optimizer, signals.learning_rate)
         per_epoch = self.replay_memory.n_used / self.batch_size
         n_batches = max(math.ceil(per_epoch), int(per_epoch * signals.max_epochs))
-        last_losses: collections.deque[float] = collections.deque(maxlen=LOSS_WINDOW)
-        with tqdm(total=n_batches, desc=f"fit {self.n_fits + 1}", unit="batch", disable=self.verbose < 1) as bar:
-            for iteration in range(1, n_batches + 1):
+        if self._fit_progress is None:
+            self._fit_progress = FitProgress()
+        progress, last_losses = self._fit_progress, self._fit_progress.last_losses
+        with tqdm(
+            total=n_batches, initial=progress.n_batches, desc=f"fit {self.n_fits + 1}", unit="batch", disable=self.verbose < 1
+        ) as bar:
+            is_fitted = False
+            while not is_fitted:
+                self.at_rest()
                 states, q_values = self.replay_memory.sample(self.batch_size, self.large_error_share, self._random_generator)
                 batch = FitBatch(th.as_tensor(states, device=self.device), th.as_tensor(q_values, device=self.device))
                 last_losses.append(float(self.learner.update(batch).report[0]))
+                progress.n_batches += 1
                 mean_loss = sum(last_losses) / len(last_losses)
+                epoch = progress.n_batches / per_epoch
                 bar.update()
-                bar.set_postfix(
-                    epoch=f"{iteration / per_epoch:.2f}", loss=f"{last_losses[-1]:.4f}", mean=f"{mean_loss:.4f}", refresh=False
-                )
-                if iteration >= per_epoch and mean_loss < signals.loss_limit:
-                    break
-        self._n_updates += iteration
+                bar.set_postfix(epoch=f"{epoch:.2f}", loss=f"{last_losses[-1]:.4f}", mean=f"{mean_loss:.4f}", refresh=False)
+                is_fitted = progress.n_batches >= n_batches or (epoch >= 1 and mean_loss < signals.loss_limit)
+        self._fit_progress = None
+        self._n_updates += progress.n_batches
         self.logger.record("train/loss", mean_loss)
-        self.logger.record("train/epochs", iteration / per_epoch)
+        self.logger.record("train/epochs", epoch)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _estimate_all_q_values(self) -> None:
@@ -682,20 +701,53 @@ class SweepDQN(QLearningAlgorithm):
                     f"{getattr(self.replay_memory, name)}"
                 )
         self.replay_memory, self._n_new_states, self._has_swept = saved
+        self._fit_progress = None
         memory.cut()
 
     def _write_checkpoint(self, path: Path) -> None:
         """
-        Write the model, in one piece or not at all.
+        Write the model, in one piece or not at all. If there is no room for it, training goes on.
 
         :param path: file to write
         """
         new = path.with_name(f"{path.stem}.new.zip")
-        self.save(new)
-        os.replace(new, path)
+        try:
+            self.save(new)
+            os.replace(new, path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            warnings.warn(f"{str(path)!r} could not be written, and training goes on: {error}", stacklevel=2)
+
+    def memory(self) -> SweepMemory:
+        """
+        :return: the replay memory
+        """
+        assert self.replay_memory is not None
+        return self.replay_memory
+
+    def get_state(self) -> dict[str, Any]:
+        progress = self._fit_progress
+        return {
+            **super().get_state(),
+            "fit": None if progress is None else [progress.n_batches, list(progress.last_losses)],
+            "last_rewards": list(self._last_rewards),
+            "random_generator": self._random_generator.bit_generator.state,
+            "has_logs": self._logs is not None,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        self._fit_progress = None
+        if state["fit"] is not None:
+            self._fit_progress = FitProgress()
+            self._fit_progress.n_batches, last_losses = state["fit"]
+            self._fit_progress.last_losses.extend(last_losses)
+        self._last_rewards = collections.deque(state["last_rewards"], maxlen=REWARD_WINDOW)
+        self._random_generator.bit_generator.state = state["random_generator"]
+        self._logged_in = self.run_folder if state["has_logs"] else None
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "learner", "replay_memory", "_logs"]
+        return [*super()._excluded_save_params(), "replay_memory", "_logs", "_fit_progress"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -373,3 +373,63 @@ def test_warns_where_environments_outrun_the_target_interval() -> None:
     env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
     with pytest.warns(UserWarning, match="copied every 3 agent steps"):
         CustomDQN("MlpPolicy", env, target_update_interval=2, buffer_size=10)
+
+
+def test_a_model_that_goes_on_does_not_begin_to_explore_again(tmp_path: Path) -> None:
+    class Rates(BaseCallback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rates: list[float] = []
+
+        def _on_step(self) -> bool:
+            assert isinstance(self.model, CustomDQN)
+            self.rates.append(self.model.exploration_rate)
+            return True
+
+    whole = Rates()
+    CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE, exploration_fraction=0.5).learn(400, whole)
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE, exploration_fraction=0.5)
+    parts = Rates()
+    with pytest.raises(InterruptedError):
+        model.learn(400, [parts, StopAt(150)])
+    model.save(tmp_path / "model.zip")
+    again = CustomDQN.load(tmp_path / "model.zip", env=model.get_env())
+    again.learn(1000, parts, reset_num_timesteps=False)
+    assert again.num_timesteps == 1150
+    assert parts.rates[:150] == whole.rates[:150]
+    assert parts.rates[151:400] == pytest.approx(whole.rates[151:400])
+    assert set(parts.rates[400:]) == {0.05}
+
+
+class StopAt(BaseCallback):
+    """Breaks off."""
+
+    def __init__(self, n_steps: int) -> None:
+        super().__init__()
+        self.n_steps = n_steps
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.n_steps:
+            raise InterruptedError
+        return True
+
+
+def test_a_model_that_goes_on_without_its_memory_fills_it_first(tmp_path: Path) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE).learn(200)
+    model.save(tmp_path / "model.zip")
+    again = CustomDQN.load(tmp_path / "model.zip", env=model.get_env())
+    n_updates = again._n_updates
+    again.learn(100, reset_num_timesteps=False)
+    assert again._n_updates == n_updates, "as many steps as learning_starts"
+    assert again.replay_buffer is not None
+    assert again.replay_buffer.size() == 100
+    again.learn(10, reset_num_timesteps=False)
+    assert again._n_updates == n_updates + 10
+
+
+def test_a_memory_that_is_kept_does_not_join_two_games() -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE, n_steps=3).learn(120)
+    assert isinstance(model.replay_buffer, NStepReplayBuffer)
+    last = model.replay_buffer.pos - 1
+    model.learn(10, reset_num_timesteps=True)
+    assert model.replay_buffer.dones[last].all()

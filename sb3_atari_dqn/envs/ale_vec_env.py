@@ -10,10 +10,12 @@ those of whole *games*, of raw rewards and emulator frames, as Monitor inside th
 
 import copy
 import difflib
+import json
 import os
 import time
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import ale_py
@@ -113,6 +115,7 @@ class AleVecEnv(VecEnv):
         ``env_id`` has, 108,000
     :param n_threads: C++ threads; 0 for one for each environment, and no more than cores
     :param monitor_dir: folder for Monitor's files, ``<index>.monitor.csv``; None for no files
+    :param override_existing: begin these files anew; otherwise those that are there go on
     :param seed: of the first environment, the next ones have the next numbers; None for one drawn by NumPy
     :raises ValueError: for a value that is not allowed or a game that native environments do not have
     """
@@ -136,6 +139,7 @@ class AleVecEnv(VecEnv):
         max_episode_frames: int | None = None,
         n_threads: int = 0,
         monitor_dir: str | None = None,
+        override_existing: bool = True,
         seed: int | None = None,
     ) -> None:
         self.check_values(
@@ -188,8 +192,12 @@ class AleVecEnv(VecEnv):
         self._born_at = time.time()
         self._writers = []
         if monitor_dir is not None:
+            paths = [os.path.join(monitor_dir, f"{index}.{Monitor.EXT}") for index in range(n_envs)]
+            goes_on = not override_existing and all(map(os.path.isfile, paths))
+            if goes_on:  # seconds are counted from when the files were begun
+                self._born_at = float(json.loads(Path(paths[0]).read_text().splitlines()[0].removeprefix("#"))["t_start"])
             header: dict[str, float | str] = {"t_start": self._born_at, "env_id": env_id}
-            self._writers = [ResultsWriter(os.path.join(monitor_dir, str(index)), header) for index in range(n_envs)]
+            self._writers = [ResultsWriter(path, header, override_existing=not goes_on) for path in paths]
         self.seed(seed)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """One gradient step, eager and plain to read; and what it reports, which never waits for the device."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,6 +167,23 @@ class UpdateReport:
         self._count += len(losses)
         self._sums += [losses.sum(), means.sum(), (variances + means**2).sum()]
         self._minimum, self._maximum = min(self._minimum, minima.min()), max(self._maximum, maxima.max())
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: what has come since the last ``read``
+        """
+        fetched = th.stack(self._updates).cpu().numpy() if self._updates else np.zeros((0, len(REPORTED)), dtype=np.float32)
+        extremes = [float(self._minimum), float(self._maximum)]
+        return {"updates": fetched, "count": self._count, "sums": self._sums.copy(), "extremes": extremes}
+
+    def set_state(self, state: Mapping[str, Any], device: th.device) -> None:
+        """
+        :param state: what ``get_state`` gave
+        :param device: where updates are made
+        """
+        self._updates = list(th.tensor(state["updates"], device=device))
+        self._count, self._sums = state["count"], state["sums"].copy()
+        self._minimum, self._maximum = state["extremes"]
 
     def read(self) -> dict[str, float]:
         """

@@ -377,6 +377,28 @@ class FrameReplayBuffer(ReplayBuffer):
         for old, oldest in zip(forgotten, self._frame_ids[self.pos].tolist(), strict=False):
             self.frames.free(list({*old[0], *old[1]} - {*oldest[0], *oldest[1], BLACK}))
 
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: all that changes besides the rows and what ``frames.read_stored`` gives
+        """
+        self._hand_on_priorities()
+        return {
+            "frames": self.frames.get_state(),
+            "sampler": self.sampler.get_state(),
+            "last_stacks": self._last_stacks.copy(),
+            "last_ids": self._last_ids.copy(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what ``get_state`` gave
+        """
+        self._reported.clear()
+        self.frames.set_state(state["frames"])
+        self.sampler.set_state(state["sampler"])
+        self._last_stacks[:] = state["last_stacks"]
+        self._last_ids[:] = state["last_ids"]
+
     def adapt(
         self,
         device: th.device,

@@ -5,7 +5,7 @@ A transition is a position in the memory and an environment. Draws come from Num
 Source: Schaul et al. 2016, "Prioritized experience replay", https://arxiv.org/abs/1511.05952.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -56,6 +56,16 @@ class Sampler(Protocol):
         :param progress_remaining: share of the training that is left, from 1 to 0
         """
 
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: all that changes
+        """
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what ``get_state`` gave
+        """
+
 
 class UniformSampler:
     """
@@ -79,6 +89,12 @@ class UniformSampler:
         """Nothing to do."""
 
     def set_progress(self, progress_remaining: float) -> None:
+        """Nothing to do."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
         """Nothing to do."""
 
 
@@ -135,6 +151,18 @@ class PrioritizedSampler:
     def set_progress(self, progress_remaining: float) -> None:
         first = self.first_importance_exponent
         self.importance_exponent = 1 - (1 - first) * max(progress_remaining, 0.0)  # a run may go a few steps too far
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "numbers": self.tree[np.arange(self.tree.size)],
+            "highest": float(self.highest),
+            "importance_exponent": self.importance_exponent,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.tree.set(np.arange(self.tree.size), state["numbers"])
+        self.highest = state["highest"]
+        self.importance_exponent = state["importance_exponent"]
 
 
 def make_sampler(n_positions: int, n_envs: int, priority_exponent: float | None, importance_exponent: float | None) -> Sampler:

@@ -7,11 +7,14 @@ Source: Hvass Pedersen 2017, TensorFlow tutorial 16 (https://github.com/Hvass-La
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_atari_dqn.replay.frames import available_memory, bytes_of_frame, make_frames
+from sb3_atari_dqn.replay.frames import Frames, available_memory, bytes_of_frame, make_frames
+
+#: arrays of a memory, (n_envs, n_steps, ...)
+_ARRAYS = ("q_values", "actions", "rewards", "end_lives", "end_games", "cuts", "errors", "_frame_ids")
 
 
 class Sweep(NamedTuple):
@@ -332,3 +335,38 @@ class SweepMemory:
         :param q_values: estimated anew, float32 (n, n_actions)
         """
         self.q_values.reshape(-1, self.q_values.shape[-1])[indices] = q_values
+
+    def stores(self) -> dict[str, Frames]:
+        """
+        :return: what is numbered and never changes, by name: see ``replay.record``
+        """
+        return {"frames": self._frames}
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        :return: all the rest, of the columns that are used
+        """
+        columns = self._columns()
+        return {
+            "size": [self.n_envs, self.n_steps, *self.state_shape],
+            "position": self._position,
+            "is_full": self._is_full,
+            "large": self._large,
+            "small": self._small,
+            "frames": self._frames.get_state(),
+            "arrays": {name: getattr(self, name)[:, columns] for name in _ARRAYS},
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what ``get_state`` gave; the frames are to be filled after this
+        :raises ValueError: if it is of another memory
+        """
+        size = [self.n_envs, self.n_steps, *self.state_shape]
+        if state["size"] != size:
+            raise ValueError(f"the replay memory has size {size}, and that of the checkpoint {state['size']}")
+        self._position, self._is_full = state["position"], state["is_full"]
+        self._large, self._small = state["large"], state["small"]
+        self._frames.set_state(state["frames"])
+        for name in _ARRAYS:
+            getattr(self, name)[:, self._columns()] = state["arrays"][name]

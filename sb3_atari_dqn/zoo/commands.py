@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sb3_atari_dqn.zoo.bench import bench
@@ -11,8 +12,9 @@ from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.export import export
 from sb3_atari_dqn.zoo.plot import plot
-from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.presets import list_presets
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.resume import resume
 from sb3_atari_dqn.zoo.studies import open_study
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
 
@@ -20,7 +22,17 @@ from sb3_atari_dqn.zoo.sweep import ablation, sweep
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
 
 #: our own
-COMMANDS = ("evaluate", "export", "compare", "ablation", "sweep", "plot", "bench", "presets")
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "resume": resume,
+    "evaluate": evaluate,
+    "export": export,
+    "compare": compare,
+    "ablation": ablation,
+    "sweep": sweep,
+    "plot": plot,
+    "bench": bench,
+    "presets": list_presets,
+}
 
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
 
@@ -29,6 +41,7 @@ commands of RL Zoo, with dqn_custom and dqn_sweep among its algorithms; all thei
     train --best-trial    train with the best trial of --storage and --study-name
 
 commands of this package:
+  resume                  go on with a training run where its last checkpoint stands
   evaluate                play whole games with a trained model and print the scores
   export                  write a trained model as ONNX or safetensors, without code in it
   compare                 compare runs over seeds and games
@@ -51,26 +64,9 @@ def main() -> None:
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if command in ("-h", "--help"):
         print(_USAGE)
-    elif command == "evaluate":
+    elif command in COMMANDS:
         register()
-        evaluate(arguments)
-    elif command == "export":
-        register()
-        export(arguments)
-    elif command == "compare":
-        compare(arguments)
-    elif command == "ablation":
-        ablation(arguments)
-    elif command == "sweep":
-        sweep(arguments)
-    elif command == "plot":
-        plot(arguments)
-    elif command == "bench":
-        register()
-        bench(arguments)
-    elif command == "presets":
-        for name, path in presets().items():
-            print(f"{name:24} {path}")
+        COMMANDS[command](arguments)
     elif command in ZOO_COMMANDS:
         register()
         _warn_if_shadowed()

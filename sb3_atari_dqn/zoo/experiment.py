@@ -2,9 +2,9 @@
 
 RL Zoo is written for a fixed set of algorithms: it passes unknown keys on until a constructor fails, behind the log
 folder and the environments; it replaces ``policy_kwargs`` by what a trial sampled; it cannot load trial 0; a trial that
-runs out of memory ends the study; and a study leaves the empty folder of a run behind, which ``enjoy`` takes for the
-latest one; and workers that share a study count its trials each for itself. The methods concerned are wrapped here, for our
-algorithms alone.
+runs out of memory ends the study; a study leaves the empty folder of a run behind, which ``enjoy`` takes for the
+latest one; workers that share a study count its trials each for itself; and a training that is killed leaves nothing. The
+methods concerned are wrapped here, for our algorithms alone.
 """
 
 import functools
@@ -24,6 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
@@ -33,6 +34,7 @@ from sb3_atari_dqn.networks.extractors import resolve_extractor
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
+from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Settings
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
@@ -47,6 +49,8 @@ if TYPE_CHECKING:  # it may be what is being imported while we are
 #: what a configuration can hold besides the algorithm's arguments: RL Zoo takes these out
 ZOO_KEYS = {
     "callback",
+    "checkpoint_freq",
+    "checkpoint_keep",
     "env_kwargs",
     "env_wrapper",
     "frame_stack",
@@ -85,6 +89,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
         create_envs,
         objective,
         hyperparameters_optimization,
+        learn,
     )
     originals = [getattr(manager_class, wrapper.__name__) for wrapper in wrappers]  # all of them, before one is replaced
     for wrapper, original in zip(wrappers, originals, strict=True):
@@ -134,7 +139,8 @@ def read_hyperparameters(
     if manager.optimize_hyperparameters and manager.storage is not None and is_postgresql(manager.storage):
         manager.storage = connect(manager.storage).render_as_string(hide_password=False)
     saved = OrderedDict(sorted(hyperparams.items()))
-    hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs"}
+    manager.checkpoint_settings = Settings.of(hyperparams)  # type: ignore[attr-defined]  # for learn
+    hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs" and key not in SETTINGS}
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS:  # RL Zoo would look for the name in its own modules
         hyperparams["replay_buffer_class"] = REPLAY_BUFFERS[hyperparams["replay_buffer_class"]]
     return hyperparams, saved
@@ -206,6 +212,7 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     for key in FROM_COMMAND_LINE & hyperparams.keys():
         raise ValueError(f"{key!r} cannot be set in a configuration: RL Zoo takes it from the command line")
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
+    Settings.of(hyperparams)
     algorithm.check_values(hyperparams)
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
     policy = algorithm.policy_aliases.get(hyperparams.get("policy", ""))
@@ -296,7 +303,14 @@ def create_envs(
         return original(n_envs, eval_env, no_log)
     arguments, tracer = native_envs[eval_env]
     monitor_dir = None if eval_env or no_log else manager.save_path
-    env: VecEnv = AleVecEnv(manager.env_name.gym_id, n_envs, **arguments, monitor_dir=monitor_dir, seed=manager.seed)
+    env: VecEnv = AleVecEnv(
+        manager.env_name.gym_id,
+        n_envs,
+        **arguments,
+        monitor_dir=monitor_dir,
+        override_existing=manager.monitor_kwargs.get("override_existing", True),
+        seed=manager.seed,
+    )
     return env if tracer is None else VecMotionTracer(env, **tracer)
 
 
@@ -319,6 +333,17 @@ def objective(manager: "ExperimentManager", original: Callable[[optuna.Trial], f
         raise optuna.TrialPruned(str(error)) from error
     finally:
         preset_of_trial.reset(token)
+
+
+def learn(manager: "ExperimentManager", original: Callable[[Any], None], model: QLearningAlgorithm) -> None:
+    """
+    Train, and write checkpoints meanwhile. A model that was loaded to go on does so: steps, exploration and schedules.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param model: the model
+    """
+    original(Learning(manager, model))
 
 
 def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import yaml
 
+from sb3_atari_dqn.checkpoints.store import FOLDER, FolderLock
 from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
@@ -32,9 +33,6 @@ PLAN = "plan.json"
 
 #: what is printed while a run is trained, in its folder, and while it is played
 TRAINING_LOG, EVALUATION_LOG = "train.txt", "evaluate.txt"
-
-#: where a run has its checkpoints, and what whoever trains it has locked, in the folder that RL Zoo makes
-CHECKPOINTS, LOCK = "checkpoints", "training.lock"
 
 #: what RL Zoo's log says of a training now and then
 _TIMESTEPS = re.compile(rb"total_timesteps\s*\|\s*(\d+)")
@@ -109,22 +107,15 @@ class Run(NamedTuple):
     @property
     def has_checkpoint(self) -> bool:
         """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
-        return any(path.stem.isdigit() for path in (self.experiment / CHECKPOINTS).glob("*.json"))
+        return any(path.stem.isdigit() for path in (self.experiment / FOLDER).glob("*.json"))
 
     @property
     def is_locked(self) -> bool:
         """Whether a process trains in its folder. The system lets go of the lock when that ends, however it ends."""
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return False
-        try:
-            with (self.experiment / LOCK).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+            FolderLock(self.experiment).check_free()
+        except ValueError:
             return True
-        except OSError:
-            pass
         return False
 
     def steps(self) -> int:
@@ -338,7 +329,7 @@ def next_command(plan: Plan, run: Run, device: str) -> list[str] | None:
     if is_trained(plan, run):
         return None
     if run.has_checkpoint:
-        return ["sb3_atari_dqn", "resume", str(run.experiment)]
+        return ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]  # it is our own
     return train_command(plan, run, device)
 
 
@@ -365,5 +356,5 @@ def evaluate_command(plan: Plan, run: Run) -> list[str]:
     :return: module and arguments
     """
     episodes = [] if plan.episodes is None else ["--episodes", str(plan.episodes)]
-    own = "--trust"  # it was trained a moment ago, maybe with networks and wrappers of the user's own
+    own = "--trust"  # maybe with networks and wrappers of the user's own
     return ["sb3_atari_dqn", "evaluate", str(run.experiment), "--protocol", plan.protocol, own, *episodes]

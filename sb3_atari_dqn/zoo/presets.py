@@ -1,6 +1,8 @@
 """Configurations that come with the package, found by name from any folder."""
 
+import argparse
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import rl_zoo3
@@ -18,6 +20,19 @@ def presets() -> dict[str, Path]:
     :return: path of each configuration, by the name that ``--conf-file`` takes
     """
     return {path.stem: path for path in sorted(_folder().glob("*.yml"))}
+
+
+def list_presets(arguments: Sequence[str]) -> None:
+    """
+    Print the configurations and where they are.
+
+    :param arguments: of the command line; there are none
+    """
+    argparse.ArgumentParser(
+        prog="python -m sb3_atari_dqn presets", description="List the configurations that --conf-file takes by name."
+    ).parse_args(arguments)
+    for name, path in presets().items():
+        print(f"{name:24} {path}")
 
 
 def ablations() -> dict[str, Path]:

@@ -5,6 +5,7 @@ and packages that it names, and unpickles running averages. Here a file may hold
 Zoo's files have, and names from lists; anything else needs ``trust``.
 """
 
+import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import yaml
 
 from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, find_class
 
-__all__ = ["check_wrappers", "packages_to_import", "read_args", "read_hyperparams", "read_yaml"]
+__all__ = ["check_wrappers", "packages_to_import", "read_args", "read_hyperparams", "read_yaml", "without_texts"]
 
 _TAG = "tag:yaml.org,2002:"
+
+#: keys whose value RL Zoo evaluates if it is a text
+_TEXTS = ("policy_kwargs", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
 
 #: wrappers that a configuration may name: they change observations, rewards and time, and write nothing
 WRAPPERS = {
@@ -188,3 +192,35 @@ def _names(wrappers: Any) -> Iterator[Any]:
             yield from wrapper
         else:
             yield wrapper
+
+
+def without_texts(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param hyperparams: of a run
+    :return: the same, with values in place of texts that RL Zoo would evaluate
+    :raises ValueError: for a text that is more than values and ``dict(...)`` of them
+    """
+    found = dict(hyperparams)
+    for key in _TEXTS:
+        if isinstance(found.get(key), str):
+            found[key] = _value_of(key, found[key])
+    return found
+
+
+def _value_of(key: str, text: str) -> Any:
+    """
+    :param key: what the text is the value of
+    :param text: Python, ``"dict(net_arch=[64, 64])"``
+    :return: its value
+    :raises ValueError: if it is more than values
+    """
+
+    def value(node: ast.expr) -> Any:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+            return {str(keyword.arg): value(keyword.value) for keyword in node.keywords}
+        return ast.literal_eval(node)
+
+    try:
+        return value(ast.parse(text.strip(), mode="eval").body)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"{key}: {text!r} would have to be evaluated, which is not done for a saved run: {error}") from None

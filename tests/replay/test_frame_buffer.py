@@ -162,8 +162,8 @@ def test_every_frame_is_stored_once_and_goes_when_it_is_not_needed(starts: str, 
     assert 300 * 0.4 < len(needed) <= 300 + 4 * n_starts
     frames = buffer.frames
     if isinstance(frames, PlainFrames):
-        assert len(frames._free_ids) + len(set(needed) | {BLACK}) == len(frames._blocks) * FRAMES_PER_BLOCK
-        assert not set(frames._free_ids) & set(needed)
+        assert len(frames._ids.free_ids) + len(set(needed) | {BLACK}) == len(frames._blocks) * FRAMES_PER_BLOCK
+        assert not set(frames._ids.free_ids) & set(needed)
         assert len(frames._blocks) == 1
     else:
         assert isinstance(frames, CompressedFrames)

@@ -47,6 +47,8 @@ def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) 
     ("hyperparams", "error", "message"),
     [
         ({"learning_rat": 1e-3}, TypeError, "no argument 'learning_rat'; did you mean 'learning_rate'"),
+        ({"checkpoint_freq": 0}, ValueError, "checkpoint_freq=0 must be a whole number of agent steps, at least 1"),
+        ({"checkpoint_keep": -1}, ValueError, "checkpoint_keep=-1 must be a whole number of checkpoints, at least 0"),
         ({"frame_stak": 4}, TypeError, "no argument 'frame_stak'; did you mean 'frame_stack'"),
         ({"loss": "hubber"}, ValueError, "loss='hubber' is not known"),
         ({"target_update_interval": 0}, ValueError, "target_update_interval=0 must be"),

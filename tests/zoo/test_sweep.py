@@ -71,10 +71,10 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     (run.experiment / "checkpoints" / "000001.state.json").touch()  # of a checkpoint that was never whole
     assert next_command(plan, run, "cpu") == begin
     (run.experiment / "checkpoints" / "000001.json").touch()
-    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment)]
+    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]
 
     (run.experiment / f"{run.env}.zip").unlink()
-    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment)]
+    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]
     with zipfile.ZipFile(run.experiment / f"{run.env}.zip", "w") as model:
         model.writestr("data", json.dumps({"num_timesteps": 400}))
     assert next_command(plan, run, "cpu") is None

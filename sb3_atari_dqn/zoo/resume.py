@@ -1,0 +1,248 @@
+"""``python -m sb3_atari_dqn resume``: a training run goes on where its last checkpoint stands."""
+
+import argparse
+import importlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch as th
+import yaml
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checkpoints.logs import say
+from sb3_atari_dqn.checkpoints.memory_log import Segment
+from sb3_atari_dqn.checkpoints.store import FOLDER, Checkpoint, CheckpointStore, FolderLock, versions
+from sb3_atari_dqn.checkpoints.watcher import continue_logs, restore
+from sb3_atari_dqn.saving.trust import check_policy_names
+from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
+from sb3_atari_dqn.zoo.register import ALGORITHMS
+from sb3_atari_dqn.zoo.run_files import check_wrappers, packages_to_import, read_args, read_yaml, without_texts
+
+#: arguments of RL Zoo's ``train`` that its experiment takes, and what it calls them
+_ARGUMENTS = {
+    "tensorboard_log": "tensorboard_log",
+    "eval_freq": "eval_freq",
+    "eval_episodes": "n_eval_episodes",
+    "save_freq": "save_freq",
+    "env_kwargs": "env_kwargs",
+    "eval_env_kwargs": "eval_env_kwargs",
+    "seed": "seed",
+    "log_interval": "log_interval",
+    "save_replay_buffer": "save_replay_buffer",
+    "verbose": "verbose",
+    "vec_env": "vec_env_type",
+    "n_eval_envs": "n_eval_envs",
+    "device": "device",
+    "progress": "show_progress",
+}
+
+
+class SavedRun(NamedTuple):
+    """
+    A run that can go on.
+
+    :param folder: the run's folder
+    :param params: folder with its configuration
+    :param args: arguments that RL Zoo's ``train`` was called with
+    :param hyperparams: its configuration
+    :param packages: to import before its environment is there
+    :param checkpoint: where it goes on
+    :param n_timesteps: agent steps of the whole run
+    """
+
+    folder: Path
+    params: Path
+    args: dict[str, Any]
+    hyperparams: dict[str, Any]
+    packages: list[str]
+    checkpoint: Checkpoint
+    n_timesteps: int
+
+    @property
+    def store(self) -> CheckpointStore:
+        """Its checkpoints."""
+        return CheckpointStore(self.checkpoint.path.parent, max(Settings.of(self.hyperparams).checkpoint_keep, 1))
+
+
+def resume(arguments: Sequence[str]) -> None:
+    """
+    Go on with a training run.
+
+    :param arguments: of the command line
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_atari_dqn resume",
+        description="Go on with a run of dqn_custom or dqn_sweep where its last checkpoint stands, in the same folder.",
+    )
+    parser.add_argument("run", type=Path, help="folder of the run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1")
+    parser.add_argument(
+        "-n", "--n-timesteps", type=int, help="agent steps of the whole run (default: what it was started with)"
+    )
+    parser.add_argument("--device", help="PyTorch device (default: what the run was started with)")
+    parser.add_argument("--trust", action="store_true", help="allow the run's configuration to run code, as RL Zoo does")
+    args = parser.parse_args(arguments)
+    lock = FolderLock(args.run)
+    try:
+        lock.check_free()
+        run = find_saved_run(args.run, args.n_timesteps, args.trust)
+        lock.acquire()
+        if args.device is not None:
+            run.args["device"] = args.device
+        restored = bring_back(run)
+    except (TypeError, ValueError) as error:
+        lock.release()
+        parser.error(str(error))
+    go_on(run, restored, lock)
+
+
+def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = False) -> SavedRun:
+    """
+    Find out where a run can go on; nothing is changed.
+
+    :param folder: the run's folder
+    :param n_timesteps: agent steps of the whole run; None for those that it was started with
+    :param trust: whether what its configuration names may be imported and run
+    :return: the run
+    :raises ValueError: if it cannot go on, or its configuration names what could run code and is not trusted, saying why
+    """
+    args_files = sorted(folder.glob("*/args.yml"))
+    if len(args_files) != 1 or not args_files[0].with_name("config.yml").is_file():
+        raise ValueError(
+            f"{str(folder)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
+        )
+    params = args_files[0].parent
+    args = read_args(params / "args.yml", trust)
+    hyperparams = without_texts(read_yaml(params / "config.yml", trust))
+    packages = packages_to_import(args, trust)
+    if not trust:
+        check_wrappers(hyperparams)
+        check_policy_names(hyperparams.get("policy_kwargs") or {})
+    if args.get("algo") not in ALGORITHMS:
+        raise ValueError(f"{str(folder)!r} is a run of {args.get('algo')!r}; only {', '.join(ALGORITHMS)} have checkpoints")
+    store = CheckpointStore(folder / FOLDER)
+    checkpoint, complaints = store.find_good()
+    for complaint in complaints:
+        say(f"{complaint}; the checkpoint before it is used")
+    if n_timesteps is not None and n_timesteps < checkpoint.num_timesteps:
+        raise ValueError(
+            f"--n-timesteps {n_timesteps} is less than the {checkpoint.num_timesteps} steps that {str(folder)!r} has done"
+        )
+    if n_timesteps is None:
+        n_timesteps = checkpoint.n_timesteps
+    return SavedRun(folder, params, args, hyperparams, packages, checkpoint, n_timesteps)
+
+
+class Restored(NamedTuple):
+    """
+    A run that was brought to its checkpoint.
+
+    :param manager: RL Zoo's experiment
+    :param model: its model
+    :param state: the checkpoint's
+    :param segments: files that hold the replay memory
+    """
+
+    manager: Any
+    model: QLearningAlgorithm
+    state: dict[str, Any]
+    segments: list[Segment]
+
+
+def bring_back(run: SavedRun) -> Restored:
+    """
+    Make a run's model and environments again, and bring them to its checkpoint. No file is changed.
+
+    :param run: the run
+    :return: what was made
+    :raises ValueError: if its configuration or its checkpoint cannot be used
+    """
+    for package in run.packages:
+        importlib.import_module(package)
+    _say_what_differs(run.checkpoint)
+    if run.args.get("num_threads", -1) > 0:
+        th.set_num_threads(run.args["num_threads"])
+    set_random_seed(run.args["seed"])
+    state = run.store.read_state(run.checkpoint)
+    manager = _make_experiment(run)
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    model: QLearningAlgorithm = experiment[0]
+    return Restored(
+        manager, model, state, restore(model, run.store, run.checkpoint, state, manager.callbacks, run.args["seed"])
+    )
+
+
+def go_on(run: SavedRun, restored: Restored, lock: FolderLock) -> None:
+    """
+    Train until the run is complete, and save its model.
+
+    :param run: the run
+    :param restored: what ``bring_back`` gave for it
+    :param lock: of its folder
+    """
+    manager, model, state, segments = restored
+    run.store.discard_after(run.checkpoint)
+    continue_logs(model, state, run.folder, manager.callbacks)
+    reason = "" if run.checkpoint.is_exact else f", written at an {run.checkpoint.reason}"
+    print(f"{run.folder} goes on at step {model.num_timesteps} of {run.n_timesteps}{reason}")
+    if state["environments"] is None:
+        print("Its games could not be saved: those that were running end here as time-outs, and new ones begin")
+    manager.resumed = Resumed(lock, segments)
+    manager.learn(model)
+    manager.save_trained_model(model)
+
+
+def _say_what_differs(checkpoint: Checkpoint) -> None:
+    """
+    :param checkpoint: of a format that can be read
+    """
+    own = versions()
+    different = [f"{name} {then} (now {own.get(name)})" for name, then in checkpoint.versions.items() if own.get(name) != then]
+    if different:
+        say(
+            f"The checkpoint was written with {', '.join(different)}. Its format is the same, so the run can go on, but "
+            "numbers may not be those of a run that was never interrupted"
+        )
+
+
+def _make_experiment(run: SavedRun) -> Any:
+    """
+    :param run: the run
+    :return: RL Zoo's experiment, in the run's folder
+    """
+    from rl_zoo3.exp_manager import ExperimentManager  # register() has to come first
+
+    class ResumedExperiment(ExperimentManager):
+        """An experiment in the folder of one that was there before, whose files are kept."""
+
+        resumed: Resumed | None = None
+
+        def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "config.yml"
+                path.write_text(yaml.safe_dump({run.args["env"]: run.hyperparams}), encoding="utf-8")
+                self.config = str(path)
+                return super().read_hyperparameters()
+
+        def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+            self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
+            return super().create_envs(n_envs, eval_env, no_log)
+
+        def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+            print(f"Log path: {self.save_path}")
+
+    arguments = {_ARGUMENTS[name]: value for name, value in run.args.items() if name in _ARGUMENTS}
+    manager = ResumedExperiment(
+        argparse.Namespace(**run.args),
+        run.args["algo"],
+        run.args["env"],
+        str(run.folder.parent.parent),
+        n_timesteps=run.n_timesteps,
+        **arguments,
+    )
+    manager.save_path, manager.params_path = str(run.folder), str(run.params)
+    return manager

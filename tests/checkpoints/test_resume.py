@@ -1,0 +1,173 @@
+"""Runs that are killed, stopped, broken, and resumed."""
+
+import contextlib
+import io
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
+from sb3_atari_dqn.zoo.resume import resume as resume_here
+from tests.checkpoints.runs import (
+    RUNS,
+    Command,
+    contents,
+    differences,
+    n_checkpoints,
+    resume,
+    run_folder,
+    start,
+)
+
+N_TIMESTEPS = 400
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output.txt"}
+
+
+def kill_at_random_moment(command: Command, run: Path, n_written: int, rng: random.Random) -> None:
+    """Some time after a number of checkpoints, measured in what the process prints: that does not depend on the machine."""
+    command.wait_for(lambda: n_checkpoints(run) >= n_written)
+    n_printed = len(command.output) + rng.randrange(600)
+    command.wait_for(lambda: len(command.output) > n_printed)
+    assert not command.is_over, command.output
+    command.kill()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_at_random_moments_it_ends_as_one_that_was_not(name: str, tmp_path: Path) -> None:
+    rng = random.Random(name)
+    whole = start(tmp_path / "whole", name, N_TIMESTEPS)
+    run = run_folder(tmp_path / "killed", name)
+    command = start(tmp_path / "killed", name, N_TIMESTEPS)
+    for number in (1, 3):
+        kill_at_random_moment(command, run, number, rng)
+        command = resume(run)
+    assert "goes on at step" in command.wait()
+    whole.wait()
+    expected = contents(run_folder(tmp_path / "whole", name))
+    assert any(len(value) for key, value in expected.items() if key.startswith("tensorboard/"))
+    assert {"evaluations/results", "0.monitor.csv"} <= expected.keys()
+    assert any(key.startswith("frame ") for key in expected)
+    assert differences(expected, contents(run)) == []
+
+
+def refused(run: Path, *arguments: object) -> str:
+    """What ``resume`` says; in this process, and nothing is changed."""
+    before = files(run.parent)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as exit_status:
+        resume_here([str(run), *map(str, arguments)])
+    assert exit_status.value.code == 2
+    assert files(run.parent) == before
+    return errors.getvalue()
+
+
+def test_sigterm_leaves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "uniform")
+    command = start(tmp_path, "uniform", 10**6, checkpoint_freq=None)
+    command.wait_for(lambda: "total_timesteps" in command.output)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit):
+        resume_here([str(run)])
+    assert f"is being trained by another process (process {command.process.pid} on " in errors.getvalue()
+    command.signal(signal.SIGTERM)
+    command.wait(128 + signal.SIGTERM)
+    assert not (run / "BreakoutNoFrameskip-v4.zip").exists()
+    checkpoint, complaints = CheckpointStore(run / FOLDER).find_good()
+    assert (complaints, checkpoint.reason, checkpoint.is_exact) == ([], "SIGTERM", True)
+    steps = checkpoint.num_timesteps
+    assert f"--n-timesteps {steps - 1} is less than the {steps} steps" in refused(run, "-n", steps - 1)
+    assert "goes on at step" in resume(run, "-n", steps + 40).wait()
+    assert CheckpointStore(run / FOLDER).find_good()[0].num_timesteps == steps + 40
+
+
+def test_sigint_leaves_a_checkpoint_and_a_model(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "sweep")
+    command = start(tmp_path, "sweep", 10**6, checkpoint_freq=None)
+    command.wait_for(lambda: "total_timesteps" in command.output)
+    command.signal(signal.SIGINT)
+    command.wait()
+    assert (run / "Breakout-v0.zip").is_file()
+    assert CheckpointStore(run / FOLDER).find_good()[0].reason == "SIGINT"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on native environments, complete."""
+    folder = tmp_path_factory.mktemp("finished")
+    start(folder, "uniform", 160, native_envs=True, env_wrapper=[_WRAPPER], checkpoint_freq=50).wait()
+    return run_folder(folder, "uniform")
+
+
+_WRAPPER: dict[str, Any] = {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"clip_reward": False, "screen_size": 36}}
+
+
+def test_native_games_end_as_time_outs_and_broken_files_are_named(finished: Path) -> None:
+    store = CheckpointStore(finished / FOLDER)
+    newest, before = (store.read_manifest(path) for path in store.manifests()[:2])
+    assert (newest.num_timesteps, newest.reason) == (160, "the end")
+    broken = store.folder / next(name for name in newest.files if name.endswith("safetensors"))
+    os.truncate(broken, 100)
+    monitor = (finished / "0.monitor.csv").read_text()
+    output = resume(finished, "-n", "240").wait()
+    assert f"{broken.name}' has 100 bytes" in output
+    assert f"goes on at step {before.num_timesteps} of 240" in output
+    assert "those that were running end here as time-outs" in output
+    assert (finished / "0.monitor.csv").read_text().splitlines()[:2] == monitor.splitlines()[:2]
+    found = contents(finished)
+    assert found["model/counters/num_timesteps"] == 240
+    last = before.num_timesteps // 2  # with two environments
+    names = ["_frame_ids", "actions", "dones", "numbers", "rewards", "timeouts"]
+    row = dict(zip(names, found[f"row {last}"], strict=True))
+    assert row["dones"] == [1, 1], "the last row before it went on"
+    assert all(row["timeouts"])
+
+
+def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    assert "is not the folder of a training run" in refused(tmp_path)
+    params = finished / "BreakoutNoFrameskip-v4"
+    args = (params / "args.yml").read_text()
+    try:
+        (params / "args.yml").write_text(args.replace("- dqn_custom", "- dqn", 1))
+        assert "is a run of 'dqn'; only dqn_custom, dqn_sweep have checkpoints" in refused(finished)
+        (params / "args.yml").write_text(args + "- !!python/object/apply:os.system ['touch hacked']\n")
+        assert "cannot be read as a run's configuration" in refused(finished)
+    finally:
+        (params / "args.yml").write_text(args)
+    config = yaml.safe_dump({"n_timesteps": 100, "policy_kwargs": "__import__('os').system('touch hacked')"})
+    original = (params / "config.yml").read_text()
+    try:
+        (params / "config.yml").write_text(config)
+        assert "would have to be evaluated, which is not done for a saved run" in refused(finished)
+    finally:
+        (params / "config.yml").write_text(original)
+    assert not Path("hacked").exists()
+
+
+def test_an_exception_leaves_a_checkpoint(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "uniform")
+    command = start(tmp_path, "uniform", 400, callback=["tests.checkpoints.test_resume.FailOnce"], checkpoint_freq=100)
+    output = command.wait(status=1)
+    assert "A checkpoint was written at this exception, at step 152" in output
+    assert "RuntimeError: as if something had broken" in output
+    (tmp_path / "no more").touch()
+    assert "goes on at step 152 of 400, written at an exception: RuntimeError" in resume(run).wait()
+    found = contents(run)
+    assert found["model/counters/num_timesteps"] == 400
+
+
+class FailOnce(BaseCallback):
+    """Breaks at step 152."""
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == 152:
+            raise RuntimeError("as if something had broken")
+        return True
