@@ -13,6 +13,7 @@ from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import presets
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.report import report
 from sb3_atari_dqn.zoo.studies import open_study
 
 #: RL Zoo's scripts
@@ -29,6 +30,7 @@ commands of this package:
   compare                 compare runs over seeds and games
   ablation                train presets with several seeds, play, and compare
   plot                    draw the scores of training runs
+  report                  write one HTML page of a training run: curves, scores, a recorded game, the network
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
 
@@ -54,6 +56,9 @@ def main() -> None:
         ablation(arguments)
     elif command == "plot":
         plot(arguments)
+    elif command == "report":
+        register()
+        report(arguments)
     elif command == "bench":
         register()
         bench(arguments)
@@ -65,7 +70,7 @@ def main() -> None:
         _warn_if_shadowed()
         _run_in_zoo(command, arguments)
     else:
-        ours = ("evaluate", "compare", "ablation", "plot", "bench", "presets")
+        ours = ("evaluate", "compare", "ablation", "plot", "report", "bench", "presets")
         sys.exit(f"{command!r} is not a command; choose one of {', '.join((*ZOO_COMMANDS, *ours))}")
 
 
