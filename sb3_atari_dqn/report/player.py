@@ -98,7 +98,7 @@ def encode_picture(picture: np.ndarray) -> bytes:
         picture = cv2.resize(picture, (_MAX_WIDTH, round(height * _MAX_WIDTH / width)), interpolation=cv2.INTER_AREA)
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    encoded = _encode(".png", picture, cv2.IMWRITE_PNG_COMPRESSION, 9)
+    encoded = _encode(".png", picture, cv2.IMWRITE_PNG_COMPRESSION, 6)
     return encoded if len(encoded) <= _MAX_PNG_BYTES else _encode(".jpg", picture, cv2.IMWRITE_JPEG_QUALITY, 80)
 
 
@@ -111,11 +111,14 @@ def _encode(kind: str, picture: np.ndarray, *parameters: int) -> bytes:
 def encode_saliency(maps: np.ndarray) -> bytes:
     """
     :param maps: float32 (channels, height, width), at least 0
-    :return: a JPEG file of half their size, the channels beside each other, black for 0 and white for the largest
+    :return: a JPEG file of half their size, the channels beside each other, from black for 0 to white for the largest half per cent
     """
-    small = [cv2.resize(cv2.GaussianBlur(channel, (5, 5), 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for channel in maps]
+    small = [
+        cv2.resize(cv2.GaussianBlur(channel, (5, 5), 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        for channel in maps
+    ]
     tiled = np.hstack(small)
-    tiled = np.sqrt(tiled / max(float(tiled.max()), 1e-12))  # or a few pixels would outshine all others
+    tiled = np.minimum(tiled / max(float(np.quantile(tiled, 0.995)), 1e-12), 1)  # or a few pixels would outshine all others
     return _encode(".jpg", cv2.applyColorMap((255 * tiled).astype(np.uint8), cv2.COLORMAP_HOT), cv2.IMWRITE_JPEG_QUALITY, 60)
 
 
@@ -199,6 +202,7 @@ class _Recorder:
         self.observations: dict[int, np.ndarray] = {}
         self._observation_stride = 1
         self.positions: np.ndarray | None = None
+        self._is_distributional = True  # until it turns out that it is not
         self.last: Step | None = None
 
     def see(self, step: Step) -> None:
@@ -233,7 +237,9 @@ class _Recorder:
         channels: tuple[str, ...] = ()
         salient = inputs = None
         if step.observation.ndim == 3:
-            channels = tuple(self.pictures.add(np.ascontiguousarray(channel)) for channel in channels_of(self._model, step.observation))
+            channels = tuple(
+                self.pictures.add(np.ascontiguousarray(channel)) for channel in channels_of(self._model, step.observation)
+            )
             maps = saliency(self._model, step.observation)
             salient = self.pictures.add(maps, encode_saliency(maps))
         elif step.observation.size <= MAX_INPUTS:
@@ -252,8 +258,9 @@ class _Recorder:
         """
         :return: float32 (n_actions, N): probabilities of ``positions``, or quantiles in order where that is None
         """
-        distribution = return_distribution(self._model, observation)
+        distribution = return_distribution(self._model, observation) if self._is_distributional else None
         if distribution is None:
+            self._is_distributional = False
             return None
         returns, probabilities = distribution
         if np.ptp(returns, axis=0).max() == 0:  # the same atoms for all actions
@@ -343,7 +350,7 @@ def _layers(model: BaseAlgorithm, observations: dict[int, np.ndarray]) -> list[d
         for name, output in outputs.items():
             largest = max(float(output.max()), 1e-12)
             grid = tile((255 * output / largest).round().astype(np.uint8))
-            encoded = _encode(".png", grid, cv2.IMWRITE_PNG_COMPRESSION, 9)
+            encoded = _encode(".png", grid, cv2.IMWRITE_PNG_COMPRESSION, 6)
             n_bytes += len(encoded)
             pictures[name] = {
                 "image": base64.b64encode(encoded).decode(),

@@ -207,7 +207,9 @@ def evaluation_results(folder: Path, game: str | None) -> dict[str, Any]:
     if not results:
         evaluations = read_evaluations(folder)
         if evaluations is None:
-            missing.append("No games were played for a test: `python -m sb3_atari_dqn evaluate RUN --protocol nature` does that.")
+            missing.append(
+                "No games were played for a test: `python -m sb3_atari_dqn evaluate RUN --protocol nature` does that."
+            )
         else:
             means = evaluations[1].mean(axis=1)
             for what, index in {"last": len(means) - 1, "best": int(means.argmax())}.items():
@@ -271,7 +273,12 @@ def network_weights(model: BaseAlgorithm) -> list[dict[str, Any]]:
                 }
             )
         layers.append(
-            {"name": name, "shape": [n_filters, n_channels, height, width], "channels": channels, "all": _statistics_of(weights)}
+            {
+                "name": name,
+                "shape": [n_filters, n_channels, height, width],
+                "channels": channels,
+                "all": _statistics_of(weights),
+            }
         )
     return layers
 

@@ -39,14 +39,16 @@
 
   // ---- charts
 
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = {
+    displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
+  };
   const palette = () => [color("accent"), color("taken"), color("good"), color("muted"), color("bad")];
   function layout(changes) {
     const axis = { gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line"), automargin: true };
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("text"), size: 12, family: "inherit" },
-      margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "closest", colorway: palette(), showlegend: true,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
+      margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "closest", modebar: { bgcolor: "rgba(0,0,0,0)", color: color("muted"), activecolor: color("accent") }, colorway: palette(), showlegend: true,
+      legend: { orientation: "h", traceorder: "normal", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
       ...changes, xaxis: { ...axis, ...changes.xaxis }, yaxis: { ...axis, ...changes.yaxis },
     };
   }
@@ -197,6 +199,7 @@
 
     // bars
     $("bars").className = game.actions.length > 9 ? "many" : "";
+    $("bars").style.setProperty("--names", `${Math.max(...game.actions.map((name) => name.length)) + 7}ch`);
     const bars = game.actions.map((name) => {
       const bar = element("i");
       const label = element("span", { className: "name" });
@@ -448,12 +451,15 @@
       const channel = layer.channels[index];
       const [filters, channels, height, width] = layer.shape;
       $("weights-channel-label").textContent = `${index} of 0 to ${channels - 1}`;
-      const [minimum, maximum, mean, std] = channel.statistics;
-      const whole = layer.all;
-      $("weights-statistics").textContent =
-        `${filters} filters, ${height}x${width} each. Minimum ${minimum.toFixed(5)}, maximum ${maximum.toFixed(5)}, mean ${mean.toFixed(5)}, ` +
-        `standard deviation ${std.toFixed(5)}; of all input channels ${whole.map((value) => value.toFixed(5)).join(", ")}.` +
-        (layer.channels.length < channels ? ` The first ${layer.channels.length} input channels are shown.` : "");
+      $("weights-hint").textContent = `${filters} filters, ${height}x${width} each.` +
+        (layer.channels.length < channels ? ` The first ${layer.channels.length} of ${channels} input channels are shown.` : "");
+      const line = (name, values, tag) => element("tr", {}, element("th", {}, name), ...values.map((value) => element(tag, {}, value)));
+      const digits = (values) => values.map((value) => value.toFixed(5));
+      $("weights-statistics").replaceChildren(
+        line("", ["minimum", "maximum", "mean", "standard deviation"], "th"),
+        line(`channel ${index}`, digits(channel.statistics), "td"),
+        line("all channels", digits(layer.all), "td"),
+      );
       const columns = Math.ceil(Math.sqrt(filters));
       const rows = Math.ceil(filters / columns);
       const canvas = $("weights");
