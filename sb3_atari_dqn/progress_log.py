@@ -55,7 +55,7 @@ class ProgressLog(KVWriter):
         """
         shown = filter_excluded_keys(key_values, key_excluded, "csv")
         row: dict[str, Any] = {"steps": step} | {
-            name: value for name, value in sorted(shown.items()) if isinstance(value, numbers.Real)
+            name: float(value) for name, value in sorted(shown.items()) if isinstance(value, numbers.Real)
         }
         new_columns = row.keys() - set(self._columns)
         if new_columns:

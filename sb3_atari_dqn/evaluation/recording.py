@@ -35,8 +35,8 @@ class Step(NamedTuple):
 
 def play_steps(env: VecEnv, policy: Policy, max_steps: int) -> Iterator[Step]:
     """
-    Play a whole game. A lost life ends an episode in training, but not the game; one that is over tells so by ``episode`` in its
-    infos, as Monitor does, and how many lives are left by ``lives``, as ALE does.
+    Play a whole game. A lost life ends an episode in training, but not the game; that it is over tells ``episode`` in the
+    infos, as Monitor gives it, and how many lives are left tells ``lives``, as ALE gives it.
 
     :param env: one environment, with ``render_mode="rgb_array"`` for pictures
     :param policy: what to play with

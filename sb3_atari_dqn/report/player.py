@@ -1,7 +1,7 @@
 """A recorded game for the page: pictures, inputs, Q-values, distributions, saliency and outputs of layers, of each step.
 
-Everything is encoded while the game is played: of the steps that have been seen, only a few are held as arrays. A game that is too
-long for the page is thinned: every second step goes, as often as that is needed; the moments to jump to stay.
+Everything is encoded while the game is played: of the steps that have been seen, only a few are held as arrays. A game that
+is too long for the page is thinned: every second step goes, as often as that is needed; the moments to jump to stay.
 
 Source of the moments: Hvass Pedersen 2017, TensorFlow tutorial 16, "Reinforcement Learning".
 """
@@ -51,11 +51,11 @@ class _Shown(NamedTuple):
     channels: tuple[str, ...]
     saliency: str | None
     distribution: np.ndarray | None
-    inputs: list[float] | None
+    inputs: list[float | None] | None
 
-    def keys(self) -> Iterator[str]:
+    def all_pictures(self) -> Iterator[str]:
         """
-        :return: of all its pictures
+        :return: keys of all its pictures
         """
         yield from (key for key in (self.picture, *self.channels, self.saliency) if key is not None)
 
@@ -111,7 +111,7 @@ def _encode(kind: str, picture: np.ndarray, *parameters: int) -> bytes:
 def encode_saliency(maps: np.ndarray) -> bytes:
     """
     :param maps: float32 (channels, height, width), at least 0
-    :return: a JPEG file of half their size, the channels beside each other, from black for 0 to white for the largest half per cent
+    :return: a JPEG file of half their size, the channels beside each other, black for 0, white for the largest half per cent
     """
     small = [
         cv2.resize(cv2.GaussianBlur(channel, (5, 5), 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -217,7 +217,7 @@ class _Recorder:
             while self._n_bytes() > self._max_bytes and len(self.shown) > 2:
                 self.stride *= 2
                 self.shown = {number: shown for number, shown in self.shown.items() if number % self.stride == 0}
-                self.pictures.keep(key for shown in self.shown.values() for key in shown.keys())
+                self.pictures.keep(key for shown in self.shown.values() for key in shown.all_pictures())
         if step.number % self._observation_stride == 0:
             self.observations[step.number] = step.observation
             if len(self.observations) > 2 * N_LAYER_STEPS:

@@ -25,6 +25,8 @@ MAX_POINTS = 2_000
 #: weights of a layer that are shown, at most; what is left out are input channels
 MAX_WEIGHTS = 400_000
 
+_EVALUATE = "python -m sb3_atari_dqn evaluate RUN --protocol nature"
+
 _STATISTICS = ("max", "mean", "min")
 
 
@@ -179,7 +181,7 @@ def _speed(run: _Run) -> list[dict[str, Any]]:
 def read_evaluations(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """
     :param folder: of a run
-    :return: of the evaluations while training, agent steps (n,), and scores of their games (n, n_games); None if there were none
+    :return: of the evaluations while training, agent steps (n,), and scores of their games (n, n_games); None without
     """
     path = folder / "evaluations.npz"
     if not path.is_file():
@@ -207,26 +209,25 @@ def evaluation_results(folder: Path, game: str | None) -> dict[str, Any]:
     if not results:
         evaluations = read_evaluations(folder)
         if evaluations is None:
-            missing.append(
-                "No games were played for a test: `python -m sb3_atari_dqn evaluate RUN --protocol nature` does that."
-            )
+            missing.append(f"No games were played for a test: {_EVALUATE} does that.")
         else:
             means = evaluations[1].mean(axis=1)
-            for what, index in {"last": len(means) - 1, "best": int(means.argmax())}.items():
+            last, best = len(means) - 1, len(means) - 1 - int(means[::-1].argmax())
+            for what, index in {"last": last, "best": best}.items() if last != best else (("last and best", last),):
                 name = f"{what} evaluation of the training, at {evaluations[0][index]:,} agent steps"
                 results.append(_result(name, evaluations[1][index], game, {}))
             missing.append(
-                "These are the evaluations of the training, by its rules and with few games; the best of several is chosen by "
-                "them. `python -m sb3_atari_dqn evaluate RUN --protocol nature` plays games that compare with published scores."
+                "These are the evaluations of the training, by its rules and with few games; they choose the best model. "
+                f"{_EVALUATE} plays games that compare with published scores."
             )
-    references = []
+    references: list[dict[str, Any]] = []
     if game is not None and game in reference_scores():
         published = reference_scores()[game]
         references = [{"name": "random play", "score": published.random}, {"name": "human", "score": published.human}]
         if published.dqn_nature is not None:
             references.append({"name": "DQN (Nature, 2015)", "score": published.dqn_nature})
         for reference in references:
-            reference["normalized"] = rounded(human_normalized_score(game, float(reference["score"])))
+            reference["normalized"] = rounded(human_normalized_score(game, reference["score"]))
     return {"results": results, "references": references, "missing": missing}
 
 

@@ -70,8 +70,8 @@ def find_model(run: Run, best: bool) -> tuple[Path | None, list[str]]:
     """
     :param run: a training run
     :param best: the best model of its evaluations
-    :return: the file to show: the last model, or the newest one of a training that has not ended; None if it has not saved one yet;
-        and what is to be said of it
+    :return: the file to show: the last model, or the newest one of a training that has not ended, None if it has not saved one
+        yet; and what is to be said of it
     :raises ValueError: if the best one is wanted and not there, or the folder holds nothing of a training
     """
     final = run.folder / f"{run.params.name}.zip"

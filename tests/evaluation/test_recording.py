@@ -32,7 +32,7 @@ class Countdown(gym.Env):
         self.clock += 1
         return self._look(), float(action), self.clock == 6, False, {"lives": 3 - self.clock // 2}
 
-    def render(self) -> np.ndarray:  # type: ignore[override]  # Gymnasium's type is any
+    def render(self) -> np.ndarray:
         return np.full((2, 2, 3), self.clock, dtype=np.uint8)
 
 

@@ -364,9 +364,14 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_written_in_one_piece(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    with pytest.raises(KeyboardInterrupt), written_in_one_piece(path) as file:
-        file.write("half")
-        raise KeyboardInterrupt
+
+    def write_half() -> None:
+        with written_in_one_piece(path) as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert list(tmp_path.iterdir()) == []
     with written_in_one_piece(path) as file:
         file.write("whole")

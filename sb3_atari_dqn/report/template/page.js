@@ -40,7 +40,7 @@
   // ---- charts
 
   const config = {
-    displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
+    displaylogo: false, responsive: true, displayModeBar: innerWidth < 640 ? false : "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
   };
   const palette = () => [color("accent"), color("taken"), color("good"), color("muted"), color("bad")];
   function layout(changes) {
@@ -108,7 +108,7 @@
       });
     };
     chart(plot, traces, () => ({
-      xaxis: { title: { text: "agent steps", font: { size: 11 } } }, yaxis: { title: { text: of.unit, font: { size: 11 } } },
+      xaxis: { title: { text: "agent steps", font: { size: 11 } } }, yaxis: { title: { text: of.unit, font: { size: 11 } }, rangemode: ["epsilon", "learning_rate", "speed"].includes(of.key) ? "tozero" : "normal" },
       showlegend: of.lines.length > 1,
     }));
     linked.push(plot);
@@ -145,12 +145,12 @@
     $("test-choice").hidden = results.length === 1;
     const shown = () => results[Number($("test-choice").value || 0)];
     chart($("histogram"), () => [{ x: shown().scores, type: "histogram", nbinsx: 20, marker: { color: color("accent"), line: { width: 1, color: color("card") } } }],
-      () => ({ xaxis: { title: { text: "score", font: { size: 11 } } }, yaxis: { title: { text: "games", font: { size: 11 } } }, showlegend: false, bargap: 0.04 }));
+      () => ({ xaxis: { title: { text: "score", font: { size: 11 } } }, yaxis: { title: { text: "games", font: { size: 11 } }, ...(shown().scores.length <= 10 ? { dtick: 1 } : {}) }, showlegend: false, bargap: 0.04 }));
     chart($("references"), () => {
       const bars = [{ name: "this run", score: shown().mean }, ...data.test.references].reverse();
       return [{
         type: "bar", orientation: "h", x: bars.map((bar) => bar.score), y: bars.map((bar) => bar.name),
-        text: bars.map((bar) => number(bar.score)), textposition: "auto",
+        text: bars.map((bar) => number(bar.score)), textposition: "auto", insidetextfont: { color: color("text") },
         marker: { color: bars.map((bar) => (bar.name === "this run" ? color("taken") : alpha(color("muted"), 0.45))) },
       }];
     }, () => ({ xaxis: { title: { text: "mean score", font: { size: 11 } } }, showlegend: false }));
@@ -246,6 +246,9 @@
       const rewards = element("tr", {}, cell("th", "", "reward"), ...indices.map((index) =>
         cell("td", mark(index), (game.lost_lives[index] ? "life lost " : "") + number(game.rewards[index]))));
       $("around").replaceChildren(element("thead", {}, element("tr", {}, cell("th", "", ""), ...heads)), element("tbody", {}, ...rows), element("tfoot", {}, rewards));
+      const scroll = $("around").parentElement;
+      const head = heads[indices.indexOf(now)];
+      scroll.scrollLeft = head.offsetLeft - (scroll.clientWidth - head.offsetWidth) / 2;
     }
 
     // over time
@@ -293,7 +296,7 @@
     }
     function showDistribution() {
       if (!distribution) return;
-      const [width, height, left, below] = [900, 260, 40, 24];
+      const [width, height, left, below] = [$("distribution").clientWidth || 900, 260, 40, 24];
       const [low, high] = range[1] > range[0] ? range : [range[0] - 1, range[0] + 1];
       const of = (action) => shares.subarray((now * game.actions.length + action) * distribution.n, (now * game.actions.length + action + 1) * distribution.n);
       let most = 1;
@@ -312,7 +315,7 @@
       }).sort((a, b) => ["muted", "accent", "taken"].indexOf(a.role) - ["muted", "accent", "taken"].indexOf(b.role));
       const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low));
       $("distribution").innerHTML =
-        `<svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img">` +
+        `<svg viewBox="0 0 ${width} ${height}" role="img">` +
         `<line x1="${left}" x2="${width - 10}" y1="${height - below}" y2="${height - below}" stroke="${color("line")}"/>` +
         ticks.map((tick) => `<text x="${x(tick)}" y="${height - 6}" text-anchor="middle">${number(tick, 3)}</text>`).join("") +
         `<text x="4" y="${y(most) + 4}">${number(most, 2)}</text><text x="4" y="${height - below}">0</text>` +
@@ -323,6 +326,7 @@
       $("distribution").append(element("p", { className: "hint" }, `orange: ${taken} (taken)${key}, thin: the others`));
     }
     themed.push(showDistribution);
+    addEventListener("resize", showDistribution);
 
     // moments
     const MOMENTS = {
