@@ -45,9 +45,9 @@ def train(folder: Path, algo: str, env_id: str, n_timesteps: int, hyperparams: d
 
 
 def train_short(folder: Path) -> Path:
-    """Breakout, games cut off after 200 agent steps, with a distribution of returns and evaluations."""
+    """Breakout, games cut off after 120 agent steps, with a distribution of returns and evaluations."""
     changes = {
-        "env_kwargs": {"max_num_frames_per_episode": 800},
+        "env_kwargs": {"max_num_frames_per_episode": 480},
         "loss": None,
         "policy_kwargs": {
             "features_extractor_class": "NipsCNN",
@@ -59,9 +59,9 @@ def train_short(folder: Path) -> Path:
         folder,
         "dqn_custom",
         "BreakoutNoFrameskip-v4",
-        800,
+        400,
         SMALL | changes,
-        eval_freq=200,
+        eval_freq=100,
         n_eval_episodes=1,
         eval_env_kwargs=changes["env_kwargs"],
     )

@@ -141,7 +141,8 @@ def test_the_slider_moves_picture_and_bars(reader: Reader, game: dict[str, Any])
     ActionChains(reader.browser).move_to_element_with_offset(slider, slider.size["width"] // 4, 0).click().perform()
     assert reader.step() > middle
     later = reader.shown()
-    assert all(at_middle[key] != later[key] for key in at_middle)
+    unchanged = [key for key in at_middle if at_middle[key] == later[key]]
+    assert unchanged in ([], ["bars"]), "a network that has learnt little may give the same three digits"
     assert later["label"] == f"step {game['numbers'][reader.step()]} of {game['n_steps'] - 1}"
     assert later["mark"] == game["numbers"][reader.step()]
     taken = game["actions"][game["taken"][reader.step()]]
@@ -266,7 +267,7 @@ def test_light_and_dark_wide_and_narrow(reader: Reader) -> None:
     assert brightness()[0] < 100
     for width in (1280, 390):
         reader.look("light", width)
-        assert reader.run("return document.documentElement.scrollWidth") == width, "nothing sticks out"
+        assert reader.run("return document.documentElement.scrollWidth") <= width, "nothing sticks out"
     columns = reader.run("return getComputedStyle(document.getElementById('charts')).gridTemplateColumns")
     assert len(columns.split()) == 1
 
