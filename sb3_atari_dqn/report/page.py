@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs  # type: ignore[attr-defined]  # Plotly has no __all__ there
 
 
 @contextmanager

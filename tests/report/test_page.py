@@ -95,7 +95,7 @@ def reader(browser: Chrome, page: Path) -> Iterator[Reader]:
     reader = Reader(browser, page)
     reader.look("light")
     yield reader
-    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]  # selenium's
+    assert browser.get_log("browser") == []
     fetched = reader.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith("data:") for name in fetched)
 
@@ -286,7 +286,7 @@ def test_a_network_without_convolutions(browser: Chrome, tmp_path: Path) -> None
     assert "No games were played for a test" in reader.text("#test-missing")
     reader.click("#jump-largest")
     assert reader.find("#game").get_property("naturalWidth") == 480
-    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]  # selenium's
+    assert browser.get_log("browser") == []
 
 
 def unfinished(short_run: Path, folder: Path) -> Path:

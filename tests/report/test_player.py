@@ -32,8 +32,10 @@ def steps(n_steps: int, seed: int = 0) -> Iterator[Step]:
         before = now
 
 
-def decode(encoded: str) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_UNCHANGED)
+def decode(encoded: bytes) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return picture
 
 
 def test_each_step_with_its_pictures_and_values() -> None:
@@ -45,13 +47,15 @@ def test_each_step_with_its_pictures_and_values() -> None:
     assert game["numbers"] == list(range(30))
     for number in (0, 7, 29):
         assert played[number].picture is not None
-        np.testing.assert_array_equal(decode(game["images"][game["pictures"][number]])[..., ::-1], played[number].picture)
-        channels = np.stack([decode(game["images"][index]) for index in game["inputs"][number]], axis=-1)
+        np.testing.assert_array_equal(
+            decode(base64.b64decode(game["images"][game["pictures"][number]]))[..., ::-1], played[number].picture
+        )
+        channels = np.stack([decode(base64.b64decode(game["images"][index])) for index in game["inputs"][number]], axis=-1)
         np.testing.assert_array_equal(channels, played[number].observation)
         np.testing.assert_allclose(
             game["q_values"][number], report.q_values(model, played[number].observation)[0], rtol=1e-5, atol=1e-6
         )
-        assert decode(game["images"][game["saliency"][number]]).shape == (18, 36, 3)
+        assert decode(base64.b64decode(game["images"][game["saliency"][number]])).shape == (18, 36, 3)
     assert len(game["images"]) == 30 * 3 + 1, "a frame that several steps show is held once"
 
 
@@ -122,10 +126,10 @@ def test_pictures() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 960, 3), dtype=np.uint8)
     encoded = encode_picture(noise)
     assert encoded[:2] == b"\xff\xd8", "JPEG where PNG would be large"
-    assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (150, 480, 3)
+    assert decode(encoded).shape == (150, 480, 3)
     maps = np.zeros((2, 40, 40), dtype=np.float32)
     maps[1, 20:, :] = 3.0
-    shown = cv2.imdecode(np.frombuffer(encode_saliency(maps), np.uint8), cv2.IMREAD_COLOR)
+    shown = decode(encode_saliency(maps))
     assert shown.shape == (20, 40, 3)
     assert shown[:8].max() < 30
     assert shown[15:, 25:35].min() > 200
