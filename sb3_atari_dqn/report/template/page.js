@@ -269,7 +269,7 @@
         marks("reward", where((index) => game.rewards[index] > 0), "triangle-up", "good"),
         marks("penalty", where((index) => game.rewards[index] < 0), "triangle-down", "bad"),
         marks("life lost", where((index) => game.lost_lives[index]), "x", "bad"),
-      ].filter((trace) => trace.x.length),
+      ].filter((trace) => trace.x.length && trace.x.length < n / 4),
       ...game.actions.map((name, action) => ({
         x: game.numbers, y: game.q_values.map((values) => values[action]), name, mode: "lines", visible: "legendonly", line: { width: 1.2 },
       })),
