@@ -83,6 +83,12 @@ class Reader:
             }"""
         )
 
+    def comes_true(self, condition: str) -> bool:
+        """Within ten seconds."""
+        code = f"""const [done, end] = [arguments[0], Date.now() + 10000];
+            (function look() {{ ({condition}) ? done(true) : Date.now() > end ? done(false) : setTimeout(look, 20); }})()"""
+        return bool(self.browser.execute_async_script(code))
+
     def look(self, scheme: str, width: int = 1280) -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -171,11 +177,7 @@ def test_keyboard_and_play(reader: Reader, game: dict[str, Any]) -> None:
     reader.run("document.getElementById('speed').value = '60'")
     reader.press(Keys.SPACE)
     assert reader.text("#play") == "❚❚"
-    reader.browser.set_script_timeout(20)
-    reader.browser.execute_async_script(
-        "const done = arguments[0]; (function look() "
-        "{ document.getElementById('slider').value > 3 ? done() : setTimeout(look, 20); })()"
-    )
+    assert reader.comes_true("document.getElementById('slider').value > 3")
     reader.press(Keys.SPACE)
     assert reader.text("#play") == "▶"
     stopped = reader.step()
@@ -267,7 +269,8 @@ def test_light_and_dark_wide_and_narrow(reader: Reader) -> None:
     assert brightness()[0] < 100
     for width in (1280, 390):
         reader.look("light", width)
-        assert reader.run("return document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        assert reader.comes_true(f"document.documentElement.scrollWidth <= {width}"), "nothing sticks out"
+        assert reader.comes_true(f"document.querySelector('#q-time svg').clientWidth < {width}"), "charts go along"
     columns = reader.run("return getComputedStyle(document.getElementById('charts')).gridTemplateColumns")
     assert len(columns.split()) == 1
 
