@@ -232,19 +232,21 @@
     const cell = (tag, className, text) => element(tag, { className }, text);
     function showAround() {
       const indices = [];
-      for (let index = now - REACH; index <= now + REACH; index++) if (index >= 0 && index < n) indices.push(index);
+      for (let index = now - REACH; index <= now + REACH; index++) indices.push(index);
+      const is = (index) => index >= 0 && index < n; // the first and last steps have fewer around them
       const mark = (index) => (index === now ? "now" : "");
       const heads = indices.map((index) => {
         const head = cell("th", mark(index), "");
+        if (!is(index)) return head;
         if (game.pictures[index] !== null) head.append(element("img", { src: imageSource(game.images[game.pictures[index]]), alt: "" }));
         head.append(`step ${game.numbers[index].toLocaleString("en-US")}`);
         head.onclick = () => show(index);
         return head;
       });
       const rows = game.actions.map((name, action) => element("tr", {}, cell("th", "", name), ...indices.map((index) =>
-        cell("td", `${mark(index)}${action === game.taken[index] ? " taken" : ""}`, game.q_values[index][action].toFixed(3)))));
+        is(index) ? cell("td", `${mark(index)}${action === game.taken[index] ? " taken" : ""}`, game.q_values[index][action].toFixed(3)) : cell("td", "", ""))));
       const rewards = element("tr", {}, cell("th", "", "reward"), ...indices.map((index) =>
-        cell("td", mark(index), (game.lost_lives[index] ? "life lost " : "") + number(game.rewards[index]))));
+        is(index) ? cell("td", mark(index), (game.lost_lives[index] ? "life lost " : "") + number(game.rewards[index])) : cell("td", "", "")));
       $("around").replaceChildren(element("thead", {}, element("tr", {}, cell("th", "", ""), ...heads)), element("tbody", {}, ...rows), element("tfoot", {}, rewards));
       const scroll = $("around").parentElement;
       const head = heads[indices.indexOf(now)];
