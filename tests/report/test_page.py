@@ -275,6 +275,25 @@ def test_light_and_dark_wide_and_narrow(reader: Reader) -> None:
     assert len(columns.split()) == 1
 
 
+def test_a_page_of_a_thinned_game_says_so(browser: Chrome, page: Path, tmp_path: Path) -> None:
+    data = data_of(page)
+    game = data["player"]
+    assert game["stride"] == 1
+    for name in ("numbers", "taken", "rewards", "scores", "lost_lives", "q_values", "pictures", "inputs", "saliency"):
+        game[name] = game[name][::4]
+    game["numbers_seen"] = game["numbers_seen"][::4]
+    game |= {"stride": 4, "ends": False, "distribution": None, "moments": {name: {"at": []} for name in game["moments"]}}
+    (tmp_path / "page.html").write_text(render_page("thinned", data))
+    reader = Reader(browser, tmp_path / "page.html")
+    assert "every 4th step" in reader.text("#player-hint")
+    assert "the game did not end" in reader.text("#player-hint")
+    reader.click("#slider")
+    assert game["numbers"][reader.step()] == 4 * reader.step()
+    assert f"step {4 * reader.step()} of" in reader.text("#step-label")
+    assert not reader.find("#distribution-card").is_displayed()
+    assert browser.get_log("browser") == []
+
+
 # ---- what is missing
 
 
