@@ -14,6 +14,7 @@ from sb3_atari_dqn.zoo.export import export
 from sb3_atari_dqn.zoo.plot import plot
 from sb3_atari_dqn.zoo.presets import list_presets
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.report import report
 from sb3_atari_dqn.zoo.resume import resume
 from sb3_atari_dqn.zoo.studies import open_study
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "ablation": ablation,
     "sweep": sweep,
     "plot": plot,
+    "report": report,
     "bench": bench,
     "presets": list_presets,
 }
@@ -48,6 +50,7 @@ commands of this package:
   ablation                train presets with several seeds, play, and compare
   sweep                   the same on several games, on this machine or on a cluster of Ray
   plot                    draw the scores of training runs
+  report                  write one HTML page of a training run: curves, scores, a recorded game, the network
   bench                   measure speed and memory on this machine, beside Stable-Baselines3's
   presets                 list the configurations that --conf-file takes by name
 

@@ -4,13 +4,13 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 from rl_zoo3.utils import ALGOS, create_test_env
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_atari_dqn.envs.ale_vec_env import is_atari
 from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, find_rom, guess_preprocessing
@@ -215,11 +215,28 @@ def play_as_trained(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int, 
     :param deterministic: always the best action
     :return: the games
     """
+    env = make_env_as_trained(run, min(n_episodes, N_ENVS), seed)
+    set_random_seed(seed)
+    model.set_random_seed(seed)
+    try:
+        return play_episodes(env, ModelPolicy(model, deterministic), n_episodes, seed)
+    finally:
+        env.close()
+
+
+def make_env_as_trained(run: Run, n_envs: int, seed: int, **more: Any) -> VecEnv:
+    """
+    :param run: a training run
+    :param n_envs: copies of the game
+    :param seed: of the first copy
+    :param more: arguments of the game besides those that the run gave it, such as ``render_mode``
+    :return: Gymnasium's environments, made from the run's configuration
+    """
     hyperparams = run.hyperparams()
-    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args.get("env_kwargs") or {})}
-    env = create_test_env(
+    env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args.get("env_kwargs") or {}), **more}
+    return create_test_env(
         run.args["env"],
-        n_envs=min(n_episodes, N_ENVS),
+        n_envs=n_envs,
         stats_path=str(run.params),
         seed=seed,
         should_render=False,
@@ -227,12 +244,6 @@ def play_as_trained(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int, 
         env_kwargs=env_kwargs,
         vec_env_cls=DummyVecEnv,
     )
-    set_random_seed(seed)
-    model.set_random_seed(seed)
-    try:
-        return play_episodes(env, ModelPolicy(model, deterministic), n_episodes, seed)
-    finally:
-        env.close()
 
 
 def _show(evaluation: Evaluation, game: str | None) -> None:

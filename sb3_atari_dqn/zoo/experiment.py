@@ -32,6 +32,7 @@ from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.networks.extractors import resolve_extractor
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
+from sb3_atari_dqn.progress_log import ProgressLogCallback
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Settings
@@ -246,13 +247,15 @@ def setup_experiment(
     manager: "ExperimentManager", original: Callable[[], tuple[BaseAlgorithm, dict[str, Any]] | None]
 ) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
     """
-    Make the model, and give one that writes files of its own the run's folder for them.
+    Make the model, let its logs be written in the run's folder, and give one that writes files of its own that folder.
 
     :param manager: the experiment
     :param original: RL Zoo's method
     :return: the model and its hyperparameters; None for a study
     """
     experiment = original()
+    if experiment is not None:
+        manager.callbacks.append(ProgressLogCallback(os.path.abspath(manager.save_path)))
     if experiment is not None and isinstance(experiment[0], SweepDQN):
         experiment[0].run_folder = os.path.abspath(manager.save_path)
     return experiment

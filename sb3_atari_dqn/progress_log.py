@@ -1,0 +1,112 @@
+"""``progress.csv``: what Stable-Baselines3's logger prints while a model learns, as a file in the run's folder.
+
+Columns are ``steps``, agent steps of all environments so far, and the logger's names, ``train/loss`` and so on; a name that
+comes later gets a column behind the others. SB3's own ``CSVOutputFormat`` empties its file when it is opened, and its file
+has no column that all rows fill in; this one goes on.
+"""
+
+import csv
+import numbers
+import os
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
+
+#: the file's name in the run's folder
+FILE = "progress.csv"
+
+
+class ProgressLog(KVWriter):
+    """
+    An output of the logger that appends to ``progress.csv``. Rows behind ``n_steps`` are taken out first: they were written
+    after the checkpoint that training goes on from, and will be written again.
+
+    :param folder: where the file is; made if it does not exist
+    :param n_steps: agent steps that the model has done
+    """
+
+    def __init__(self, folder: Path, n_steps: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE
+        rows = self.read(folder)
+        self._columns = list(dict.fromkeys(["steps", *(column for row in rows for column in row)]))
+        self._write([row for row in rows if row["steps"] <= n_steps])
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
+        """
+        :param rows: all that the file is to hold, a row for each time the logger wrote
+        """
+        new = self.path.with_name(FILE + ".new")
+        with new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(new, self.path)
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """
+        Append a row; text, figures and the like are left out.
+
+        :param key_values: numbers by name
+        :param key_excluded: outputs that do not want them, by name
+        :param step: agent steps so far
+        """
+        shown = filter_excluded_keys(key_values, key_excluded, "csv")
+        row: dict[str, Any] = {"steps": step} | {
+            name: float(value) for name, value in sorted(shown.items()) if isinstance(value, numbers.Real)
+        }
+        new_columns = row.keys() - set(self._columns)
+        if new_columns:
+            self._columns += [name for name in row if name in new_columns]
+            self._write(self.read(self.path.parent))
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @staticmethod
+    def read(folder: Path) -> list[dict[str, float]]:
+        """
+        :param folder: of a run
+        :return: rows of its file with what is filled in, none if it is not there; a last row that was being written when the
+            training was killed is left out
+        :raises ValueError: if it is another kind of file
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = file.readlines()
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        rows = csv.DictReader(lines)
+        try:
+            return [
+                {name: int(value) if name == "steps" else float(value) for name, value in row.items() if value}
+                for row in rows
+                if row["steps"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} was not written by a training of this package: {error!r}") from error
+
+
+class ProgressLogCallback(BaseCallback):
+    """
+    Adds a ``ProgressLog`` to the outputs of the logger when training begins, beside those that it has.
+
+    :param folder: of the run
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def _on_training_start(self) -> None:
+        outputs = [output for output in self.logger.output_formats if not isinstance(output, ProgressLog)]
+        self.logger.output_formats = [*outputs, ProgressLog(Path(self.folder), self.model.num_timesteps)]
+
+    def _on_step(self) -> bool:
+        return True

@@ -1,0 +1,194 @@
+"""``python -m sb3_atari_dqn report``: a training run as one HTML page."""
+
+import argparse
+import importlib
+import platform
+import sys
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from sb3_atari_dqn.evaluation.environments import find_rom
+from sb3_atari_dqn.evaluation.play import ModelPolicy
+from sb3_atari_dqn.evaluation.recording import play_steps
+from sb3_atari_dqn.report.page import render_page, written_in_one_piece
+from sb3_atari_dqn.report.player import record_player
+from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
+from sb3_atari_dqn.zoo.evaluate import make_env_as_trained
+from sb3_atari_dqn.zoo.run_files import packages_to_import
+from sb3_atari_dqn.zoo.runs import Run, find_preprocessing, find_run, load_model
+
+#: a game that does not end is recorded until there
+MAX_STEPS = 30_000
+
+#: packages that a run depends on
+_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "rl-zoo3", "torch", "numpy", "gymnasium", "ale-py")
+
+
+def report(arguments: Sequence[str]) -> None:
+    """
+    Write the page of a run.
+
+    :param arguments: of the command line
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_atari_dqn report",
+        description="Write one HTML page of a training run: its curves and tests, a recorded game, what the network sees.",
+    )
+    parser.add_argument("run", type=Path, help="folder of a training run, e.g. logs/dqn_custom/PongNoFrameskip-v4_1")
+    parser.add_argument("-o", "--output", type=Path, help="page to write (default: report.html in the run's folder)")
+    parser.add_argument("--load-best", action="store_true", help="the best model of the run's evaluations, not the last one")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the recorded game (default: %(default)s)")
+    parser.add_argument("--trust", action="store_true", help="allow the files of model and run to run code, as RL Zoo does")
+    args = parser.parse_args(arguments)
+    output = args.output or args.run / "report.html"
+    try:
+        if not 0 <= args.seed < 2**32:
+            raise ValueError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
+        run = find_run(args.run, args.trust)
+        for package in packages_to_import(run.args, args.trust):
+            importlib.import_module(package)
+        model_path, notes = find_model(run, args.load_best)
+        with written_in_one_piece(output) as file:
+            data = collect(run, model_path, notes, args.seed)
+            file.write(render_page(f"{run.args['env']}, {run.label}", data))
+    except ValueError as error:
+        parser.error(str(error))
+    for note in data["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    print(output)
+
+
+def find_model(run: Run, best: bool) -> tuple[Path | None, list[str]]:
+    """
+    :param run: a training run
+    :param best: the best model of its evaluations
+    :return: the file to show: the last model, or the newest one of a training that has not ended, None if it has not saved one
+        yet; and what is to be said of it
+    :raises ValueError: if the best one is wanted and not there, or the folder holds nothing of a training
+    """
+    final = run.folder / f"{run.params.name}.zip"
+    if best or final.is_file():
+        return run.model_path(best), []
+    in_progress = "This run has no final model: it is still in progress, or was ended before it saved one."
+    patterns = ("rl_model_*_steps.zip", "checkpoint.zip", "best_model.zip")
+    saved = [path for pattern in patterns for path in run.folder.glob(pattern) if zipfile.is_zipfile(path)]
+    if saved:
+        newest = max(saved, key=lambda path: path.stat().st_mtime)
+        return newest, [f"{in_progress} The page shows {newest.name}, the newest model in its folder."]
+    if not any(run.folder.glob("*monitor.csv")) and not any(run.folder.glob("rewards.csv")):
+        raise ValueError(f"{str(run.folder)!r} holds no model, such as {str(final)!r}, and no scores of a training")
+    return None, [f"{in_progress} Its folder holds no model, so the player and the network are left out."]
+
+
+def collect(run: Run, model_path: Path | None, notes: Sequence[str], seed: int) -> dict[str, Any]:
+    """
+    :param run: a training run
+    :param model_path: file of its model; None for a page without player and network
+    :param notes: what is to be said at the top of the page
+    :param seed: of the recorded game
+    :return: all that the page shows, for JSON
+    :raises ValueError: if the model cannot be loaded
+    """
+    hyperparams = run.hyperparams()
+    try:
+        game = find_rom(run.args["env"])
+    except ValueError:
+        game = None
+    data: dict[str, Any] = {
+        "title": run.args["env"],
+        "algo": run.args["algo"],
+        "label": run.label,
+        "folder": run.folder.resolve().name,
+        "notes": list(notes),
+        "training": training_charts(run.folder, int(hyperparams.get("n_envs") or 1)),
+        "test": evaluation_results(run.folder, game),
+        "configuration": {
+            "hyperparameters": _texts(hyperparams),
+            "arguments": _texts({name: value for name, value in run.args.items() if value not in (None, "", [], False, -1)}),
+            "versions": _versions(model_path),
+        },
+        "player": None,
+        "network": {"layers": [], "missing": "there is no model"},
+    }
+    if model_path is None:
+        return data
+    model = load_model(model_path, run.args["algo"], seed, run.trust)
+    data["model"] = {"file": model_path.name, "steps": model.num_timesteps}
+    try:
+        data["network"] = {"layers": network_weights(model), "missing": None}
+    except ValueError as error:
+        data["network"] = {"layers": [], "missing": str(error)}
+    data["player"] = _record(run, hyperparams, model, seed)
+    return data
+
+
+def _record(run: Run, hyperparams: dict[str, Any], model: BaseAlgorithm, seed: int) -> dict[str, Any]:
+    """
+    :param run: the model's training
+    :param hyperparams: its configuration
+    :param model: what plays, as ``evaluate`` without a protocol lets it
+    :param seed: of game and epsilon
+    :return: a game
+    """
+    env = make_env_as_trained(run, 1, seed, render_mode="rgb_array")
+    try:
+        set_random_seed(seed)
+        model.set_random_seed(seed)
+        steps = tqdm(play_steps(env, ModelPolicy(model, deterministic=False), MAX_STEPS), desc="recording a game", unit="step")
+        player = record_player(model, steps, _action_names(env), _channel_names(hyperparams, model))
+    finally:
+        env.close()
+    return player
+
+
+def _action_names(env: VecEnv) -> list[str]:
+    assert isinstance(env.action_space, gym.spaces.Discrete)
+    try:
+        return list(env.env_method("get_action_meanings")[0])
+    except AttributeError:
+        return [f"action {number}" for number in range(int(env.action_space.n))]
+
+
+def _channel_names(hyperparams: dict[str, Any], model: BaseAlgorithm) -> list[str]:
+    """
+    :return: names for channels of the network's input: the frames of a stack, or those of the motion tracer
+    """
+    try:
+        seen = find_preprocessing(hyperparams)
+    except ValueError:  # wrappers of the user's own
+        shape = model.observation_space.shape or (1,)
+        return [f"channel {number}" for number in range(shape[0])] if len(shape) == 3 else []
+    if seen.tracer is not None:
+        return ["image", "motion trace"]
+    ago = [f"{number} step{'s' if number > 1 else ''} before" for number in range(seen.n_stack - 1, 0, -1)]
+    return [*ago, "now"]
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else repr(value) for name, value in sorted(values.items())}
+
+
+def _versions(model_path: Path | None) -> dict[str, dict[str, str]]:
+    """
+    :return: versions of packages: of the training, as far as its model tells, and of this page
+    """
+    now = {"Python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+    found = {"this page": now}
+    if model_path is not None:
+        try:
+            with zipfile.ZipFile(model_path) as model:
+                lines = model.read("system_info.txt").decode().splitlines()
+        except (zipfile.BadZipFile, KeyError):
+            return found
+        pairs = (line.removeprefix("- ").split(": ", 1) for line in lines if ": " in line)
+        found["training"] = {name: value.strip() for name, value in pairs}
+    return found
