@@ -6,8 +6,10 @@ has no column that all rows fill in; this one goes on.
 """
 
 import csv
+import functools
 import numbers
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,27 @@ FILE = "progress.csv"
 
 class ProgressLog(KVWriter):
     """
-    An output of the logger that appends to ``progress.csv``. Rows behind ``n_steps`` are taken out first: they were written
-    after the checkpoint that training goes on from, and will be written again.
+    An output of the logger that appends to ``progress.csv``. Rows that were written after the checkpoint that training goes on
+    from are taken out first, as they will be written again.
 
     :param folder: where the file is; made if it does not exist
-    :param n_steps: agent steps that the model has done
+    :param n_steps: agent steps that the model has done; rows behind them go
+    :param n_rows: rows that there were at the checkpoint, of which several may be of one step; None if there is none
+    :param tell: called with the number of rows whenever it changes
     """
 
-    def __init__(self, folder: Path, n_steps: int) -> None:
+    def __init__(
+        self, folder: Path, n_steps: int, n_rows: int | None = None, tell: Callable[[int], None] = lambda _: None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         rows = self.read(folder)
         self._columns = list(dict.fromkeys(["steps", *(column for row in rows for column in row)]))
-        self._write([row for row in rows if row["steps"] <= n_steps])
+        kept = [row for row in rows[:n_rows] if row["steps"] <= n_steps]
+        self._write(kept)
+        self._tell = tell
+        self._n_rows = len(kept)
+        tell(self._n_rows)
 
     def _write(self, rows: list[dict[str, float]]) -> None:
         """
@@ -63,6 +73,8 @@ class ProgressLog(KVWriter):
             self._write(self.read(self.path.parent))
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+        self._n_rows += 1
+        self._tell(self._n_rows)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -103,10 +115,12 @@ class ProgressLogCallback(BaseCallback):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = folder
+        self.n_rows: int | None = None  # checkpoints have it
 
     def _on_training_start(self) -> None:
         outputs = [output for output in self.logger.output_formats if not isinstance(output, ProgressLog)]
-        self.logger.output_formats = [*outputs, ProgressLog(Path(self.folder), self.model.num_timesteps)]
+        log = ProgressLog(Path(self.folder), self.model.num_timesteps, self.n_rows, functools.partial(setattr, self, "n_rows"))
+        self.logger.output_formats = [*outputs, log]
 
     def _on_step(self) -> bool:
         return True

@@ -47,6 +47,19 @@ def test_goes_on_where_a_checkpoint_stands(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+def test_rows_of_one_step_are_told_apart(tmp_path: Path) -> None:
+    """``dqn_sweep`` writes several at the step at which it fits, and its checkpoint may be between them."""
+    numbers: list[int] = []
+    first = ProgressLog(tmp_path, 0, tell=numbers.append)
+    for loss in (0.1, 0.2, 0.3):
+        first.write({"train/loss": loss}, {"train/loss": ()}, 10)
+    assert numbers == [0, 1, 2, 3]
+    second = ProgressLog(tmp_path, 10, n_rows=2, tell=numbers.append)
+    second.write({"train/loss": 0.3}, {"train/loss": ()}, 10)
+    assert numbers[4:] == [2, 3]
+    assert [row["train/loss"] for row in ProgressLog.read(tmp_path)] == [0.1, 0.2, 0.3]
+
+
 def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
     assert ProgressLog.read(tmp_path) == []
     (tmp_path / FILE).write_text("loss,epsilon\n1,2\n")

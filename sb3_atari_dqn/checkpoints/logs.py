@@ -64,7 +64,8 @@ def set_callback_state(callback: BaseCallback, state: Mapping[str, Any]) -> None
     """
     if type(callback).__qualname__ != state["class"]:
         raise ValueError(f"the run has a {type(callback).__qualname__} where the checkpoint has a {state['class']}")
-    set_attributes(callback, state["attributes"])
+    attributes = state["attributes"].items()  # a file cannot say where to write
+    set_attributes(callback, {name: value for name, value in attributes if not isinstance(value.get("value"), str | bytes)})
     for name, inner in _inner(callback):
         if name in state["inner"]:
             set_callback_state(inner, state["inner"][name])

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+#: NumPy's, by the names that their states have
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+
 
 class UnknownStateError(ValueError):
     """An object with an attribute of which it is not known whether it is state."""
@@ -61,7 +64,10 @@ def set_attributes(holder: object, state: Mapping[str, Any]) -> None:
         current = getattr(holder, name, None)
         if "generator" in saved:
             if not isinstance(current, np.random.Generator):
-                current = np.random.Generator(getattr(np.random, saved["generator"]["bit_generator"])())
+                kind = saved["generator"]["bit_generator"]
+                if kind not in _BIT_GENERATORS:
+                    raise ValueError(f"{kind!r} is not a generator of NumPy's; choose one of {', '.join(_BIT_GENERATORS)}")
+                current = np.random.Generator(getattr(np.random, kind)())
                 setattr(holder, name, current)
             current.bit_generator.state = saved["generator"]
         elif "space" in saved:

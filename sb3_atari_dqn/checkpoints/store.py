@@ -5,6 +5,7 @@ itself. It is renamed into its place when all of them are on the disk; so whatev
 whole or is not there. Files that no manifest names go.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -42,7 +43,11 @@ def versions() -> dict[str, str]:
     """
     :return: versions of what a run is computed with
     """
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # one that runs from its sources
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 class Checkpoint(NamedTuple):
@@ -229,7 +234,9 @@ class CheckpointStore:
             else:
                 return checkpoint, complaints
         if not complaints:
-            raise ValueError(f"{str(self.folder)!r} holds no checkpoint")
+            raise ValueError(
+                f"{str(self.folder)!r} holds no checkpoint: the run ended before its first one (see checkpoint_freq)"
+            )
         raise ValueError(f"{str(self.folder)!r} holds no checkpoint that is whole: " + "; ".join(complaints))
 
 

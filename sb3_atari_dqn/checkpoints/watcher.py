@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -250,6 +250,7 @@ def restore(
     """
     if state["algorithm"] != type(model).__name__:
         raise ValueError(f"the checkpoint is of {state['algorithm']}, and this is {type(model).__name__}")
+    _find_tensorboard(model, state, store.folder.parent)
     assert model.env is not None
     model.set_state(state["model"])
     memory = model.memory()
@@ -270,6 +271,23 @@ def restore(
     return segments
 
 
+def _find_tensorboard(model: QLearningAlgorithm, state: Mapping[str, Any], run_folder: Path) -> Path | None:
+    """
+    :param model: made from the run's configuration
+    :param state: of a checkpoint
+    :param run_folder: the run's folder
+    :return: where the run writes for TensorBoard
+    :raises ValueError: if that is somewhere else than the configuration says: files would be cut and written there
+    """
+    if state["tensorboard"] is None:
+        return None
+    folder = (run_folder / state["tensorboard"]).resolve()
+    allowed = [run_folder.resolve(), *([] if model.tensorboard_log is None else [Path(model.tensorboard_log).resolve()])]
+    if not any(folder.is_relative_to(parent) for parent in allowed):
+        raise ValueError(f"the checkpoint writes for TensorBoard into {str(folder)!r}, which is not in {str(allowed[-1])!r}")
+    return folder
+
+
 def continue_logs(
     model: QLearningAlgorithm, state: dict[str, Any], run_folder: Path, callbacks: Sequence[BaseCallback]
 ) -> None:
@@ -281,7 +299,7 @@ def continue_logs(
     :param run_folder: the run's folder
     :param callbacks: brought to the checkpoint
     """
-    tensorboard = None if state["tensorboard"] is None else (run_folder / state["tensorboard"]).resolve()
+    tensorboard = _find_tensorboard(model, state, run_folder)
     LogFiles(run_folder, tensorboard).cut_back(state["log_files"])
     rewrite_evaluations(callbacks)
     model.set_logger(make_logger(state["logger"], tensorboard, model.verbose))

@@ -144,9 +144,19 @@ def save_model(model: QLearningAlgorithm, path: Path, optimizer: bool = True) ->
     new = path.with_name(f"{path.name}.new")
     try:
         save_file(arrays, new, metadata={KEY: json.dumps(description, allow_nan=False)})
+        new.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """
+    :return: what this process takes from the permissions of new files
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def check_output(path: Path) -> None:

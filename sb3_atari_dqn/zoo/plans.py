@@ -329,7 +329,7 @@ def next_command(plan: Plan, run: Run, device: str) -> list[str] | None:
     if is_trained(plan, run):
         return None
     if run.has_checkpoint:
-        return ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]  # it is our own
+        return ["sb3_atari_dqn", "resume", str(run.experiment), "--device", device, "--trust"]  # it is our own
     return train_command(plan, run, device)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.report.curves import WINDOW, plot_scores, training_scores
+from sb3_atari_dqn.zoo.run_files import not_a_run
 
 
 def plot(arguments: list[str]) -> None:
@@ -31,12 +32,10 @@ def plot(arguments: list[str]) -> None:
         try:
             games = training_scores(run)
         except LoadMonitorResultsError:
-            parser.error(
-                f"{str(run)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
-            )
+            parser.error(not_a_run(run))
         if games.empty:
             parser.error(f"no game of {str(run)!r} has ended yet")
         first, last = games["mean"].iloc[min(len(games), WINDOW) - 1], games["mean"].iloc[-1]
-        print(f"{label}: {len(games)} games, mean of {WINDOW} from {first:.1f} to {last:.1f}")
+        print(f"{label}: {len(games)} games, mean of up to {WINDOW} from {first:.1f} to {last:.1f}")
     plot_scores(dict(zip(labels, args.runs, strict=True))).savefig(output, dpi=120)
     print(output)

@@ -17,10 +17,9 @@ from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.checkpoints.memory_log import Segment
 from sb3_atari_dqn.checkpoints.store import FOLDER, Checkpoint, CheckpointStore, FolderLock, versions
 from sb3_atari_dqn.checkpoints.watcher import continue_logs, restore
-from sb3_atari_dqn.saving.trust import check_policy_names
 from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.run_files import check_wrappers, packages_to_import, read_args, read_yaml, without_texts
+from sb3_atari_dqn.zoo.run_files import check_resumable, not_a_run, packages_to_import, read_args, read_yaml, without_texts
 
 #: arguments of RL Zoo's ``train`` that its experiment takes, and what it calls them
 _ARGUMENTS = {
@@ -111,16 +110,13 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
     """
     args_files = sorted(folder.glob("*/args.yml"))
     if len(args_files) != 1 or not args_files[0].with_name("config.yml").is_file():
-        raise ValueError(
-            f"{str(folder)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
-        )
+        raise ValueError(not_a_run(folder))
     params = args_files[0].parent
     args = read_args(params / "args.yml", trust)
     hyperparams = without_texts(read_yaml(params / "config.yml", trust))
     packages = packages_to_import(args, trust)
     if not trust:
-        check_wrappers(hyperparams)
-        check_policy_names(hyperparams.get("policy_kwargs") or {})
+        check_resumable(hyperparams)
     if args.get("algo") not in ALGORITHMS:
         raise ValueError(f"{str(folder)!r} is a run of {args.get('algo')!r}; only {', '.join(ALGORITHMS)} have checkpoints")
     store = CheckpointStore(folder / FOLDER)

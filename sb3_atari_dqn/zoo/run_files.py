@@ -12,9 +12,19 @@ from typing import Any
 
 import yaml
 
-from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, find_class
+from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
+from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, check_policy_names, find_class
 
-__all__ = ["check_wrappers", "packages_to_import", "read_args", "read_hyperparams", "read_yaml", "without_texts"]
+__all__ = [
+    "check_resumable",
+    "check_wrappers",
+    "not_a_run",
+    "packages_to_import",
+    "read_args",
+    "read_hyperparams",
+    "read_yaml",
+    "without_texts",
+]
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -101,6 +111,17 @@ _Loader.add_multi_constructor(f"{_TAG}python/name:", _class)
 _Loader.add_constructor(None, _refuse)
 
 
+def not_a_run(folder: Path) -> str:
+    """
+    :param folder: what somebody gave for a training run
+    :return: what to tell him
+    """
+    told = f"{str(folder)!r} is not the folder of a training run"
+    if not folder.exists():
+        return f"{told}: it does not exist. You are in {str(Path.cwd())!r}: go to where logs/ is, or train first"
+    return f"{told}: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
+
+
 def read_yaml(path: Path, trust: bool = False) -> dict[str, Any]:
     """
     :param path: file that RL Zoo wrote
@@ -184,6 +205,23 @@ def check_wrappers(hyperparams: Mapping[str, Any]) -> None:
                     f"{key} names {name!r}, which is none of the wrappers that are known to be harmless, and its code would "
                     f"run. {HOW_TO_TRUST}"
                 )
+
+
+def check_resumable(hyperparams: Mapping[str, Any]) -> None:
+    """
+    :param hyperparams: a configuration from a file, from which a training is to go on
+    :raises UntrustedFileError: if it names what RL Zoo would import, evaluate or call
+    """
+    check_wrappers(hyperparams)
+    check_policy_names(hyperparams.get("policy_kwargs") or {})
+    replay_buffer_class = hyperparams.get("replay_buffer_class")
+    for name, would_run in (
+        ("policy", "." in str(hyperparams.get("policy", ""))),
+        ("callback", bool(hyperparams.get("callback"))),
+        ("replay_buffer_class", isinstance(replay_buffer_class, str) and replay_buffer_class not in REPLAY_BUFFERS),
+    ):
+        if would_run:
+            raise UntrustedFileError(f"{name}={hyperparams[name]!r} in 'config.yml' is code that would run. {HOW_TO_TRUST}")
 
 
 def _names(wrappers: Any) -> Iterator[Any]:

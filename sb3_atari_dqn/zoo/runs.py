@@ -28,7 +28,7 @@ from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data
 from sb3_atari_dqn.zoo.native_envs import find_wrappers
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.run_files import read_args, read_hyperparams
+from sb3_atari_dqn.zoo.run_files import not_a_run, read_args, read_hyperparams
 
 #: wrappers that are about a game's rules alone, which a protocol has
 _RULES = (NoopResetEnv, MaxAndSkipEnv, StickyActionEnv, ClipRewardEnv)
@@ -111,9 +111,7 @@ def find_run(folder: Path, trust: bool = False) -> Run:
     """
     args_files = sorted(folder.glob("*/args.yml"))
     if len(args_files) != 1:
-        raise ValueError(
-            f"{str(folder)!r} is not the folder of a training run: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
-        )
+        raise ValueError(not_a_run(folder))
     return Run(folder, read_args(args_files[0], trust), args_files[0].parent, trust)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from sb3_atari_dqn.checkpoints.store import FOLDER
 from sb3_atari_dqn.zoo.answers import failure_of
 from sb3_atari_dqn.zoo.plans import (
     EVALUATION_LOG,
@@ -73,7 +74,10 @@ def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
             run.folder.mkdir(parents=True)
         if not start(command, log):
             return False
-    return is_trained(plan, run) and start(evaluate_command(plan, run), run.folder / EVALUATION_LOG)
+    if not is_trained(plan, run) or not start(evaluate_command(plan, run), run.folder / EVALUATION_LOG):
+        return False
+    shutil.rmtree(run.experiment / FOLDER, ignore_errors=True)  # hundreds of megabytes that nobody goes on from
+    return True
 
 
 class Place(abc.ABC):

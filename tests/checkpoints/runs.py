@@ -240,8 +240,8 @@ def contents(run: Path) -> dict[str, Any]:
     for path in sorted(run.glob("*.csv")):
         with path.open() as file:
             rows = [row for row in csv.reader(file) if not row[0].startswith("#")]
-        clock = rows[0].index("t") if "t" in rows[0] else None
-        found[path.name] = [row[:clock] for row in rows]
+        kept = [index for index, name in enumerate(rows[0]) if name != "t" and name not in CLOCKS]
+        found[path.name] = [[row[index] for index in kept] for row in rows]
     if (run / "evaluations.npz").is_file():
         found |= {f"evaluations/{name}": array for name, array in np.load(run / "evaluations.npz").items()}
     for folder in (run.parent.parent / "tb").rglob("*_1"):

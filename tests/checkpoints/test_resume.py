@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.zoo.resume import resume as resume_here
+from sb3_atari_dqn.zoo.run_files import read_yaml
 from tests.checkpoints.runs import (
     RUNS,
     Command,
@@ -139,7 +140,7 @@ def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
         (params / "args.yml").write_text(args.replace("- dqn_custom", "- dqn", 1))
         assert "is a run of 'dqn'; only dqn_custom, dqn_sweep have checkpoints" in refused(finished)
         (params / "args.yml").write_text(args + "- !!python/object/apply:os.system ['touch hacked']\n")
-        assert "cannot be read as a run's configuration" in refused(finished)
+        assert "is refused: it holds the tag" in refused(finished)
     finally:
         (params / "args.yml").write_text(args)
     config = yaml.safe_dump({"n_timesteps": 100, "policy_kwargs": "__import__('os').system('touch hacked')"})
@@ -152,6 +153,28 @@ def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     assert not Path("hacked").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("callback", [{"subprocess.Popen": {"args": ["touch", "hacked"]}}]),
+        ("policy", "hacked.Policy"),
+        ("replay_buffer_class", "__import__('os').system('touch hacked')"),
+        ("env_wrapper", ["hacked.Wrapper"]),
+        ("policy_kwargs", {"features_extractor_class": "hacked.Network"}),
+    ],
+)
+def test_what_would_run_code_is_refused(finished: Path, tmp_path: Path, name: str, value: Any) -> None:
+    config = finished / "BreakoutNoFrameskip-v4" / "config.yml"
+    original = config.read_text()
+    hyperparams = read_yaml(config)
+    try:
+        config.write_text(yaml.safe_dump({**hyperparams, name: value}))
+        assert "would run" in refused(finished) or "could run any code" in refused(finished)
+    finally:
+        config.write_text(original)
+    assert not Path("hacked").exists()
+
+
 def test_an_exception_leaves_a_checkpoint(tmp_path: Path) -> None:
     run = run_folder(tmp_path, "uniform")
     command = start(tmp_path, "uniform", 400, callback=["tests.checkpoints.test_resume.FailOnce"], checkpoint_freq=100)
@@ -159,7 +182,7 @@ def test_an_exception_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert "A checkpoint was written at this exception, at step 152" in output
     assert "RuntimeError: as if something had broken" in output
     (tmp_path / "no more").touch()
-    assert "goes on at step 152 of 400, written at an exception: RuntimeError" in resume(run).wait()
+    assert "goes on at step 152 of 400, written at an exception: RuntimeError" in resume(run, "--trust").wait()
     found = contents(run)
     assert found["model/counters/num_timesteps"] == 400
 

@@ -53,7 +53,7 @@ def test_command_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_run(tmp_path)
     plot([str(tmp_path)])
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
-    assert f"{tmp_path.name}: 3 games, mean of 30 from -20.0 to -20.0" in capsys.readouterr().out
+    assert f"{tmp_path.name}: 3 games, mean of up to 30 from -20.0 to -20.0" in capsys.readouterr().out
     plot([str(tmp_path), "-o", str(tmp_path / "curve.svg")])
     assert "<svg" in (tmp_path / "curve.svg").read_text()
 

@@ -62,6 +62,7 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     plan = read_small(tmp_path)
     run = next(iter(runs_of(plan, tmp_path / "runs")))
     begin = train_command(plan, run, "cpu")
+    go_on = ["sb3_atari_dqn", "resume", str(run.experiment), "--device", "cpu", "--trust"]
     assert next_command(plan, run, "cpu") == begin
 
     make_model(run.experiment, run.env, 399)  # Ctrl-C makes RL Zoo save the model of an unfinished run
@@ -71,10 +72,10 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     (run.experiment / "checkpoints" / "000001.state.json").touch()  # of a checkpoint that was never whole
     assert next_command(plan, run, "cpu") == begin
     (run.experiment / "checkpoints" / "000001.json").touch()
-    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]
+    assert next_command(plan, run, "cpu") == go_on
 
     (run.experiment / f"{run.env}.zip").unlink()
-    assert next_command(plan, run, "cpu") == ["sb3_atari_dqn", "resume", str(run.experiment), "--trust"]
+    assert next_command(plan, run, "cpu") == go_on
     with zipfile.ZipFile(run.experiment / f"{run.env}.zip", "w") as model:
         model.writestr("data", json.dumps({"num_timesteps": 400}))
     assert next_command(plan, run, "cpu") is None
