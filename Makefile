@@ -2,7 +2,7 @@
 # make test     the same set-up, then the whole test suite
 # make soak     training runs that are killed, stopped and broken: not in the tests, takes half an hour
 ENV = PongNoFrameskip-v4
-STEPS = 450000
+STEPS = 300000
 CONF = $(if $(filter PongNoFrameskip-v4,$(ENV)),pong,dqn_custom)
 PYTHON ?= python3
 
