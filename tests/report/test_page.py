@@ -380,7 +380,7 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     (broken / "report.html").write_text("the page of before")
     with pytest.raises(SystemExit):
         report([str(broken)])
-    assert "cannot be loaded as 'dqn_custom'" in capsys.readouterr().err
+    assert "is not a model that Stable-Baselines3 saved" in capsys.readouterr().err
     assert (broken / "report.html").read_text() == "the page of before"
     assert not list(broken.glob(".report*"))
 
