@@ -72,6 +72,9 @@ _CALLS = (
 _LOCKS = 1_395_802_951
 _LOCK_OF_TABLES = 0
 
+#: what is raised when a connection is lost; the last one by whoever asks again in the same transaction, as Optuna does for trials
+_SIGNS_OF_LOSS = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.PendingRollbackError)
+
 _Result = TypeVar("_Result")
 
 
@@ -322,7 +325,7 @@ class SharedStorage(RDBStorage):
                 result = call()
             except (StorageInternalError, sa.exc.DBAPIError) as error:
                 reason = error.__cause__ if isinstance(error, StorageInternalError) else error
-                if not isinstance(reason, sa.exc.OperationalError | sa.exc.InterfaceError):
+                if not isinstance(reason, _SIGNS_OF_LOSS):
                     raise
                 url = self.engine.url
                 if time.monotonic() - start > PATIENCE:

@@ -241,6 +241,24 @@ def test_a_connection_lost_between_doing_and_saying_so(database: str, monkeypatc
         study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [7.0])
 
 
+def test_a_connection_lost_while_trials_are_read(server: Server, database: str) -> None:
+    """Optuna asks for trials in a second way then, on the connection that is lost."""
+    storage, study, study_id = make_study(database)
+    study.ask()
+    lost: list[str] = []
+
+    @sa.event.listens_for(storage.engine, "before_cursor_execute")
+    def lose(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if not lost and "FROM trials" in statement and "ORDER BY trials.trial_id" in statement:
+            lost.append(statement)
+            with psycopg_connection(server) as other:
+                name = sa.make_url(database).database
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    assert [trial.number for trial in storage._get_trials(study_id, None, set(), -1)] == [0]
+    assert len(lost) == 1
+
+
 def test_a_trial_that_was_given_to_another_worker(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This worker's trial is failed while it runs, as others do after too long a silence: it goes on with another one."""
     storage, study, _ = make_study(database, 2)
