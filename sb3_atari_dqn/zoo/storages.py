@@ -72,7 +72,7 @@ _CALLS = (
 _LOCKS = 1_395_802_951
 _LOCK_OF_TABLES = 0
 
-#: what is raised when a connection is lost; the last one by whoever asks again in the same transaction, as Optuna does for trials
+#: what is raised when a connection is lost; the last one if somebody asks again in the same transaction, as Optuna may
 _SIGNS_OF_LOSS = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.PendingRollbackError)
 
 _Result = TypeVar("_Result")

@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = LONG) -> Any:
 
 def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subprocess.Popen[bytes]":
     command = (
-        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 1000 --num-threads 1 "
+        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 5000 --num-threads 1 "
         f"--n-startup-trials 2 --n-evaluations 4 --eval-episodes 2 --no-optim-plots --study-name pole -f {folder / name}"
     )
     with (folder / f"{name}.txt").open("wb") as log:
