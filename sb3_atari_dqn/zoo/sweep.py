@@ -46,7 +46,7 @@ def ablation(arguments: Sequence[str]) -> None:
         "the command goes on where it stopped.",
     )
     parser.add_argument("list", metavar="ablation", help=f"a YAML file, or one of {', '.join(ablations())}")
-    parser.add_argument("-f", "--folder", type=Path, required=True, help="where runs, table and picture go")
+    parser.add_argument("-f", "--folder", type=Path, help="where runs, table and picture go (default: the list's name)")
     parser.add_argument("--env", metavar="ID", help="another game than the file's")
     _add_arguments(parser)
     _run(parser, parser.parse_args(arguments), "ablation")
@@ -81,6 +81,7 @@ def sweep(arguments: Sequence[str]) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--n-timesteps", type=int, help="agent steps of each run, if not as many as in the file")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, if not those of the file")
+    parser.add_argument("--variants", metavar="NAME", nargs="+", help="these of the file's variants alone")
     parser.add_argument("--episodes", type=int, help="whole games to play in the end (default: as the protocol says)")
     parser.add_argument("--jobs", type=int, help="trainings at a time (default: 1)")
     parser.add_argument("--device", default="auto", help="of the trainings (default: %(default)s)")
@@ -141,6 +142,11 @@ def _with_arguments(plan: Plan, args: argparse.Namespace) -> Plan:
         plan = plan._replace(env=args.env, envs=())
     if getattr(args, "envs", None) is not None:
         plan = plan._replace(env=None, envs=args.envs)
+    if args.variants is not None:
+        for label in args.variants:
+            if label not in plan.variants:
+                raise ValueError(f"--variants {label!r} is none of {args.list!r}, which has {', '.join(plan.variants)}")
+        plan = plan._replace(variants={label: plan.variants[label] for label in args.variants})
     overrides = ("n_timesteps", "seeds", "episodes")
     return plan._replace(**{name: getattr(args, name) for name in overrides if getattr(args, name) is not None})
 

@@ -32,7 +32,8 @@ def write(path: Path, content: Any) -> str:
 def test_trains_plays_compares_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, folder = write(tmp_path / "small.yml", SMALL), tmp_path / "runs"
     arguments = [file, "-f", str(folder), "--jobs", "2"]
-    ablation([*arguments, "--list"])
+    ablation([*arguments, "--list", "--variants", "with C51"])
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["with C51"]
     assert not folder.exists()
     ablation(arguments)
     printed = capsys.readouterr().out
@@ -124,6 +125,7 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
         ({}, ["--episodes", "0"], "episodes=0 must be a whole number"),
         ({}, ["--jobs", "0"], "--jobs 0 must be at least 1"),
         ({}, ["--seeds", "3", "3"], "seed 3 is given twice"),
+        ({}, ["--variants", "plane"], r"--variants .plane. is none of .*, which has plain, with C51"),
     ],
 )
 def test_bad_input(
