@@ -415,6 +415,13 @@ class CustomDQN(QLearningAlgorithm, DQN):
         )
         if reset_num_timesteps or not self._exploration_timesteps:
             self._exploration_timesteps = total_timesteps
+        learns_from = max(self.learning_starts, self._learning_restarts)
+        if total_timesteps <= learns_from:
+            warnings.warn(
+                f"training ends at step {total_timesteps}, before it learns: with learning_starts={self.learning_starts}, "
+                f"updates begin behind step {learns_from}",
+                stacklevel=2,
+            )
         return total_timesteps, callback
 
     def _on_step(self) -> None:

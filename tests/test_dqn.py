@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,17 @@ def test_warns_where_environments_outrun_the_target_interval() -> None:
     env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
     with pytest.warns(UserWarning, match="copied every 3 agent steps"):
         CustomDQN("MlpPolicy", env, target_update_interval=2, buffer_size=10)
+
+
+@pytest.mark.parametrize(("n_timesteps", "warns"), [(100, True), (104, False)])
+def test_warns_where_training_ends_before_it_learns(n_timesteps: int, warns: bool) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", learning_starts=100)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(n_timesteps)
+    messages = [str(warning.message) for warning in caught]
+    assert (model._n_updates == 0) == warns
+    assert any(message.startswith("training ends at step 100, before it learns") for message in messages) == warns
 
 
 def test_a_model_that_goes_on_does_not_begin_to_explore_again(tmp_path: Path) -> None:

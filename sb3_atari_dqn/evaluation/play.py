@@ -161,7 +161,7 @@ def play_episodes(env: VecEnv, policy: Policy, n_episodes: int, seed: int) -> li
     """
     shares = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
     games: list[list[Episode]] = [[] for _ in shares]
-    with tqdm(total=n_episodes, desc="games", unit="game") as bar:
+    with tqdm(total=n_episodes, desc="games", unit="game", disable=None) as bar:
         for index, episode in _games(env, policy, seed):
             if len(games[index]) < shares[index]:
                 games[index].append(episode)
@@ -184,7 +184,7 @@ def play_frames(env: VecEnv, policy: Policy, n_frames: int, seed: int) -> list[E
     assert env.num_envs == 1
     games: list[Episode] = []
     left = n_frames
-    with tqdm(total=n_frames, desc="frames", unit="frame") as bar:
+    with tqdm(total=n_frames, desc="frames", unit="frame", disable=None) as bar:
         for _, episode in _games(env, policy, seed):
             bar.update(min(episode.frames, left))
             left -= episode.frames

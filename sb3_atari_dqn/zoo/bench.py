@@ -148,7 +148,7 @@ def alternate(turns: dict[str, Callable[[], float]], n_rounds: int, unit: str) -
     :return: figures of each
     """
     figures: dict[str, list[float]] = {name: [] for name in turns}
-    with tqdm(total=n_rounds * len(turns), desc=unit, leave=False) as bar:
+    with tqdm(total=n_rounds * len(turns), desc=unit, leave=False, disable=None) as bar:
         for _ in range(n_rounds):
             for name, turn in turns.items():
                 figures[name].append(turn())
@@ -203,7 +203,9 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     :return: agent steps a second while learning, and ms an update, of each learner
     """
     with tempfile.TemporaryDirectory() as folder:
-        models = {name: make_learner(name, args, folder) for name in tqdm(LEARNERS, desc="learners", leave=False)}
+        models = {
+            name: make_learner(name, args, folder) for name in tqdm(LEARNERS, desc="learners", leave=False, disable=None)
+        }
 
         def steps_per_second(model: OffPolicyAlgorithm) -> float:
             start, before = time.perf_counter(), model.num_timesteps
@@ -422,7 +424,7 @@ def memory(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """
     table = {}
     spawn = multiprocessing.get_context("spawn")
-    for name in tqdm(replay_buffers(), desc="replay memories", leave=False):
+    for name in tqdm(replay_buffers(), desc="replay memories", leave=False, disable=None):
         stored_bytes = {"SB3's ReplayBuffer": 56_500, f"{FRAMES}, None": 7_300}.get(name, 3_000)
         fits = int(0.7 * psutil.virtual_memory().available / stored_bytes)
         with spawn.Pool(1) as pool:

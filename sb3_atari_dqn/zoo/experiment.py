@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,21 @@ def read_hyperparameters(
     :return: hyperparameters, and a copy of them to save
     :raises ValueError: for a preset, a trial or a value that is not allowed, or a server that does not answer
     :raises TypeError: for a key that does not exist, naming the nearest one
+    :raises SystemExit: for either of these, with the message alone, if RL Zoo's script is what the user has called
     """
+    try:
+        return _read_hyperparameters(manager, original)
+    except (TypeError, ValueError) as error:
+        script = Path(sys.argv[0])
+        if "rl_zoo3" not in (script.stem, script.parent.name):  # its command, its module
+            raise
+        print(f"{script.name}: error: {error}", file=sys.stderr)  # as argparse does
+        sys.exit(2)
+
+
+def _read_hyperparameters(
+    manager: "ExperimentManager", original: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     manager.config = find_config(manager.config)
     trial_id, manager.trial_id = manager.trial_id, None
     sampled = {} if trial_id is None else _load_trial(manager, trial_id)

@@ -1,6 +1,7 @@
 """Configurations that come with the package, found by name from any folder."""
 
 import argparse
+import difflib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,9 @@ def find_config(config: str) -> str:
         return str(known[config])
     if not config.endswith((".yml", ".yaml", ".py")) and _is_module(config):
         return config
-    raise ValueError(f"--conf-file {config!r} is neither a file nor a preset; the presets are {', '.join(known)}")
+    nearest = difflib.get_close_matches(config, known, n=1)
+    meant = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    raise ValueError(f"--conf-file {config!r} is neither a file nor a preset{meant}; the presets are {', '.join(known)}")
 
 
 def _is_module(name: str) -> bool:

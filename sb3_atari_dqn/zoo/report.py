@@ -143,7 +143,12 @@ def _record(run: Run, hyperparams: dict[str, Any], model: BaseAlgorithm, seed: i
     try:
         set_random_seed(seed)
         model.set_random_seed(seed)
-        steps = tqdm(play_steps(env, ModelPolicy(model, deterministic=False), MAX_STEPS), desc="recording a game", unit="step")
+        steps = tqdm(
+            play_steps(env, ModelPolicy(model, deterministic=False), MAX_STEPS),
+            desc="recording a game",
+            unit="step",
+            disable=None,
+        )
         player = record_player(model, steps, _action_names(env), _channel_names(hyperparams, model))
     finally:
         env.close()

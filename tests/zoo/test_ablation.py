@@ -108,7 +108,7 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({"variants": {"a": {"conf_file": "raimbow"}}}, [], "'raimbow' is neither a file nor a preset; the presets are"),
+        ({"variants": {"a": {"conf_file": "raimbow"}}}, [], "neither a file nor a preset .did you mean 'rainbow'"),
         ({"variants": {"a": {"conf": "rainbow"}}}, [], "variant 'a' has no argument 'conf'; did you mean 'conf_file'"),
         ({"variants": {"a": {"params": {"n_step": 3}}}}, [], "no argument 'n_step'; did you mean 'n_steps'"),
         ({"variants": {"a": {"conf_file": "c51", "params": {"loss": "mse"}}}}, [], "loss='mse' is not what distribution="),

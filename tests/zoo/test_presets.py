@@ -267,6 +267,6 @@ def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
 def test_lists_the_presets_if_there_is_none_of_that_name(name: str) -> None:
     with pytest.raises(
         ValueError,
-        match=f"{name}' is neither a file nor a preset; the presets are .*nips, pong, prioritized, .*target-network",
+        match=f"{name}' is neither a file nor a preset.*; the presets are .*nips, pong, prioritized, .*target-network",
     ):
         find_config(name)
