@@ -1,0 +1,146 @@
+"""Results of training runs as small files, and the tables and pictures of them in these pages.
+
+python docs/learning_results.py collect RUN... --machine "2 cores (AMD EPYC), no GPU" --into docs/results/pong
+python docs/learning_results.py show docs/results/pong -o docs/images/pong.png
+
+``collect`` takes runs that ``python -m sb3_atari_dqn evaluate RUN --protocol NAME`` has played. Each becomes a file that
+says how it was trained and has the score of every game, for ``python -m sb3_atari_dqn compare`` too. ``show`` prints a table
+and draws the curves.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+
+from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.report.curves import training_scores
+from sb3_atari_dqn.zoo.evaluate import evaluation_file
+from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.runs import find_run
+
+#: points of a curve in a file
+N_POINTS = 100
+
+
+def collect(run: Path, label: str | None, protocol: str, machine: str, commit: str, into: Path) -> Path:
+    """
+    :param run: folder of a training run
+    :param label: name to show; None for what the run says of itself
+    :param protocol: whose evaluation to take
+    :param machine: that the run was trained on, in words
+    :param commit: of this repository, that it was trained with
+    :param into: folder to write to
+    :return: the file
+    """
+    result: dict[str, Any] = json.loads(evaluation_file(run, protocol).read_text(encoding="utf-8"))
+    games = training_scores(run)
+    steps = np.linspace(games["steps"].iloc[0], games["steps"].iloc[-1], N_POINTS)
+    header = json.loads(next(iter(sorted(run.glob("*.monitor.csv")))).read_text().split("\n", 1)[0].removeprefix("#"))
+    result["label"] = label or result["label"]
+    result["model"] = Path(result["model"]).name
+    result["training"] = {
+        "command": _command(run),
+        "commit": commit,
+        "machine": machine,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(header["t_start"])),
+        "minutes": round(float(games["seconds"].iloc[-1]) / 60, 1),
+        "curve": {
+            "steps": steps.round().astype(int).tolist(),
+            "score": np.interp(steps, games["steps"], games["mean"]).round(2).tolist(),
+        },
+    }
+    file = into / f"{result['label'].replace(' ', '_')}_seed_{result['training_seed']}.json"
+    into.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def _command(run: Path) -> str:
+    """
+    :param run: folder of a training run
+    :return: what it was started with, by names in place of paths of the machine that it ran on
+    """
+    args = find_run(run, trust=True).args
+    words = ["python", "-m", "rl_zoo3.train", "--algo", args["algo"], "--env", args["env"]]
+    preset = next((name for name, path in presets().items() if str(path) == args.get("conf_file")), args.get("conf_file"))
+    for option, value in (
+        ("--conf-file", preset),
+        ("--seed", args["seed"]),
+        ("-n", args.get("n_timesteps") if args.get("n_timesteps", -1) > 0 else None),
+        ("--num-threads", args.get("num_threads") if args.get("num_threads", -1) > 0 else None),
+        ("--eval-freq", args.get("eval_freq")),
+        ("--eval-episodes", args.get("eval_episodes") if args.get("eval_freq", -1) > 0 else None),
+        ("--n-eval-envs", args.get("n_eval_envs") if args.get("eval_freq", -1) > 0 else None),
+    ):
+        words += [] if value is None else [option, str(value)]
+    changed = args.get("hyperparams") or {}
+    return shlex.join([*words, *(["-params", *(f"{name}:{value!r}" for name, value in changed.items())] if changed else [])])
+
+
+def show(files: list[Path], picture: Path | None) -> str:
+    """
+    :param files: what ``collect`` wrote
+    :param picture: file to write
+    :return: a table in Markdown, a row for each run
+    """
+    results = [(Evaluation.load(file), json.loads(file.read_text(encoding="utf-8"))["training"]) for file in files]
+    lines = ["| | seed | steps | mean | standard deviation | minimum | maximum | minutes |", "|" + "---|" * 8]
+    for evaluation, training in results:
+        mean, std, minimum, _, maximum = evaluation.summary()
+        lines.append(
+            f"| {evaluation.label} | {evaluation.training_seed} | {evaluation.training_steps:,} "
+            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.0f} |"
+        )
+    if picture is not None:
+        figure = matplotlib.figure.Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        labels = list(dict.fromkeys(evaluation.label for evaluation, _ in results))
+        for evaluation, training in results:
+            color = f"C{labels.index(evaluation.label)}"
+            axes.plot(*training["curve"].values(), color=color, alpha=0.8, label=evaluation.label)
+            axes.plot(evaluation.training_steps, evaluation.scores.mean(), "D", color=color, clip_on=False)
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(handles.values(), handles.keys())
+        axes.set(xlabel="agent steps", ylabel="score: last 30 games of training, games played at the end")
+        axes.grid(alpha=0.3)
+        figure.savefig(picture, dpi=120)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect", help="make files of runs")
+    collecting.add_argument("runs", type=Path, nargs="+", help="folders of training runs")
+    collecting.add_argument("--label", help="name to show (default: algorithm, preset and what was changed)")
+    collecting.add_argument("--protocol", default="nature", help="whose evaluations to take (default: %(default)s)")
+    collecting.add_argument("--machine", required=True, help="cores or GPU, and what else it was doing")
+    collecting.add_argument("--commit", help="that they were trained with (default: the one that is checked out)")
+    collecting.add_argument("--into", type=Path, required=True, help="folder to write to")
+    showing = commands.add_parser("show", help="print a table, draw the curves")
+    showing.add_argument("folder", type=Path, help="with what collect wrote")
+    showing.add_argument("-o", "--output", type=Path, help="picture to write")
+    args = parser.parse_args()
+    if args.command == "show":
+        print(show(sorted(args.folder.glob("*.json")), args.output))
+        return
+    commit = (
+        args.commit
+        or subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
+    for run in args.runs:
+        print(collect(run, args.label, args.protocol, args.machine, commit, args.into))
+
+
+if __name__ == "__main__":
+    main()
