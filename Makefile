@@ -3,8 +3,9 @@
 # make soak     training runs that are killed, stopped and broken: not in the tests, takes half an hour
 ENV = PongNoFrameskip-v4
 STEPS = 240000
-# the first quarter of the preset's hour: its learning rate would fall to zero, and it would explore for a shorter time
-CONF = $(if $(filter PongNoFrameskip-v4,$(ENV)),pong -params learning_rate:2.5e-4 exploration_fraction:0.32,dqn_custom)
+CONF = $(if $(filter PongNoFrameskip-v4,$(ENV)),pong,dqn_custom)
+# Pong's preset is made for an hour: here it explores as long as there, and its learning rate does not fall to zero so soon
+PARAMS = $(if $(filter pong,$(CONF)),-params learning_rate:2.5e-4 exploration_fraction:0.32)
 PYTHON ?= python3
 
 BIN = .venv/bin
@@ -15,7 +16,7 @@ LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
 
 train: .venv/ready
 	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file $(CONF) -n $(STEPS) \
-		--eval-freq 100000 --n-eval-envs 5 --progress
+		--eval-freq 100000 --n-eval-envs 5 --progress $(PARAMS)
 	$(BIN)/python -m sb3_atari_dqn plot $(LATEST_RUN)
 	$(BIN)/python -m sb3_atari_dqn evaluate $(LATEST_RUN) --episodes 10
 	$(BIN)/python -m rl_zoo3.record_video --algo dqn_custom --env $(ENV) -f logs -n 1000
