@@ -222,7 +222,8 @@ class CheckpointStore:
     def find_good(self) -> tuple[Checkpoint, list[str]]:
         """
         :return: the newest checkpoint of which every file is what was written; and what is wrong with newer ones
-        :raises ValueError: if there is none, saying what is wrong with each
+        :raises BrokenFileError: if there are some, and none that is whole, saying what is wrong with each
+        :raises ValueError: if there is none at all, or the newest is of another format
         """
         complaints: list[str] = []
         for path in self.manifests():
@@ -237,7 +238,7 @@ class CheckpointStore:
             raise ValueError(
                 f"{str(self.folder)!r} holds no checkpoint: the run ended before its first one (see checkpoint_freq)"
             )
-        raise ValueError(f"{str(self.folder)!r} holds no checkpoint that is whole: " + "; ".join(complaints))
+        raise BrokenFileError(f"{str(self.folder)!r} holds no checkpoint that is whole: " + "; ".join(complaints))
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:

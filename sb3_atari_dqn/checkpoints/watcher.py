@@ -36,6 +36,7 @@ from sb3_atari_dqn.checkpoints.memory_log import (
     segments_from_json,
     segments_to_json,
 )
+from sb3_atari_dqn.checkpoints.models import describe_model
 from sb3_atari_dqn.checkpoints.plain_state import UnknownStateError
 from sb3_atari_dqn.checkpoints.store import Checkpoint, CheckpointStore
 
@@ -213,6 +214,7 @@ class Watcher:
         tensorboard = self._log_files.tensorboard
         return {
             "algorithm": type(model).__name__,
+            "description": describe_model(model),
             "model": model.get_state(),
             "memory": model.memory().get_state(),
             "environments": environments,
