@@ -1,8 +1,8 @@
 """Lists of trainings: games times seeds times presets. What is in them, where it goes, how far it is, and what comes next.
 
 All that is known of a run is in its folder, so that a list that was interrupted goes on where it stopped, on whatever machine.
-A run is done when its evaluation is written; one that is trained is played; one that has a checkpoint goes on from there; any
-other begins.
+A run is done when its evaluation is written; one that is trained is played; one that has a checkpoint that is whole goes on
+from there; any other begins.
 """
 
 import collections
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import yaml
 
-from sb3_atari_dqn.checkpoints.store import FOLDER, FolderLock
+from sb3_atari_dqn.checkpoints.files import BrokenFileError
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore, FolderLock
 from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
@@ -105,9 +106,21 @@ class Run(NamedTuple):
         return self.folder / ALGO / f"{_name(self.env)}_1"
 
     @property
+    def checkpoints(self) -> CheckpointStore:
+        """What it can go on from."""
+        return CheckpointStore(self.experiment / FOLDER)
+
+    @property
     def has_checkpoint(self) -> bool:
-        """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
-        return any(path.stem.isdigit() for path in (self.experiment / FOLDER).glob("*.json"))
+        """
+        Whether one of its checkpoints is whole, so that it can go on.
+
+        :raises ValueError: if they are of another version's format
+        """
+        try:
+            return bool(self.checkpoints.manifests() and self.checkpoints.find_good())
+        except BrokenFileError:
+            return False
 
     @property
     def is_locked(self) -> bool:
@@ -325,6 +338,7 @@ def next_command(plan: Plan, run: Run, device: str) -> list[str] | None:
     :param run: a run
     :param device: where it is to be trained, if it begins
     :return: module and arguments of what trains it, from where it stands; None if it is trained
+    :raises ValueError: if its checkpoints are of another version's format
     """
     if is_trained(plan, run):
         return None

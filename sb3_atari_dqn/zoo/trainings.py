@@ -8,6 +8,7 @@ import abc
 import ctypes
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import re
@@ -22,9 +23,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from sb3_atari_dqn.checkpoints.store import FOLDER
+from sb3_atari_dqn.checkpoints.files import BrokenFileError
 from sb3_atari_dqn.zoo.answers import failure_of
 from sb3_atari_dqn.zoo.plans import (
+    ALGO,
     EVALUATION_LOG,
     PLAN,
     TRAINING_LOG,
@@ -33,6 +35,7 @@ from sb3_atari_dqn.zoo.plans import (
     evaluate_command,
     is_trained,
     next_command,
+    train_command,
 )
 
 #: how often Ray gives a run to another node when one dies
@@ -58,7 +61,8 @@ def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
     :param device: where it is trained
     :param start: runs a command
     :return: whether it is done
-    :raises ValueError: if another process trains in its folder, and goes on doing so
+    :raises ValueError: if another process trains in its folder, and goes on doing so; or if it has checkpoints of another
+        version's format
     """
     log = run.folder / TRAINING_LOG
     for _ in range(_LOCKED_ATTEMPTS):
@@ -69,15 +73,35 @@ def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
         raise ValueError(f"{str(run.experiment)!r} is being trained by another process")
     command = next_command(plan, run, device)
     if command is not None:
-        if not run.has_checkpoint:
-            shutil.rmtree(run.folder, ignore_errors=True)  # what is left of a run that nothing can go on with
-            run.folder.mkdir(parents=True)
+        if command == train_command(plan, run, device):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            _clear(run, log)
         if not start(command, log):
             return False
     if not is_trained(plan, run) or not start(evaluate_command(plan, run), run.folder / EVALUATION_LOG):
         return False
-    shutil.rmtree(run.experiment / FOLDER, ignore_errors=True)  # hundreds of megabytes that nobody goes on from
+    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # hundreds of megabytes that nobody goes on from
     return True
+
+
+def _clear(run: Run, log: Path) -> None:
+    """
+    Take away what is left of a run that nothing can go on with. One that lost its checkpoints is put aside.
+
+    :param run: the run
+    :param log: file to say it in
+    """
+    left = run.folder / ALGO
+    if not run.checkpoints.manifests():
+        shutil.rmtree(left, ignore_errors=True)
+        return
+    aside = next(path for number in itertools.count(1) if not (path := run.folder / f"broken_{number}").exists())
+    with log.open("a", encoding="utf-8") as file:
+        try:
+            run.checkpoints.find_good()
+        except BrokenFileError as error:
+            file.write(f"{error}. What there is of this run is put aside, in {str(aside)!r}, and it begins anew\n")
+    left.rename(aside)
 
 
 class Place(abc.ABC):

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 import yaml
 
-from sb3_atari_dqn.zoo.plans import check_folder, format_status, next_command, read_plan, runs_of, train_command, write_plan
+from sb3_atari_dqn.checkpoints import store as store_module
+from sb3_atari_dqn.zoo.plans import (
+    Run,
+    check_folder,
+    format_status,
+    next_command,
+    read_plan,
+    runs_of,
+    train_command,
+    write_plan,
+)
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
 from sb3_atari_dqn.zoo.trainings import Processes, train_and_play
 from tests.zoo.test_ablation import SMALL, write
@@ -36,6 +46,11 @@ def make_model(experiment: Path, name: str, steps: int) -> None:
     experiment.mkdir(parents=True)
     with zipfile.ZipFile(experiment / f"{name}.zip", "w") as model:
         model.writestr("data", json.dumps({"num_timesteps": steps}))
+
+
+def write_checkpoint(run: Run, steps: int) -> None:
+    run.checkpoints.prepare()
+    run.checkpoints.write(steps, 400, {"steps": steps}, [], "every")
 
 
 def test_runs_of_several_games(tmp_path: Path) -> None:
@@ -71,7 +86,14 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     (run.experiment / "checkpoints").mkdir()
     (run.experiment / "checkpoints" / "000001.state.json").touch()  # of a checkpoint that was never whole
     assert next_command(plan, run, "cpu") == begin
-    (run.experiment / "checkpoints" / "000001.json").touch()
+    for steps in (100, 200):
+        write_checkpoint(run, steps)
+    assert next_command(plan, run, "cpu") == go_on
+    os.truncate(run.checkpoints.folder / "000002.state.json", 3)
+    assert next_command(plan, run, "cpu") == go_on
+    os.truncate(run.checkpoints.folder / "000001.json", 3)
+    assert next_command(plan, run, "cpu") == begin
+    write_checkpoint(run, 300)
     assert next_command(plan, run, "cpu") == go_on
 
     (run.experiment / f"{run.env}.zip").unlink()
@@ -81,25 +103,54 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     assert next_command(plan, run, "cpu") is None
 
 
-def test_what_is_there_is_kept_where_a_run_can_go_on(tmp_path: Path) -> None:
-    plan = read_small(tmp_path)
-    begun, broken = list(runs_of(plan, tmp_path / "runs"))[:2]
-    for run in (begun, broken):
-        (run.experiment / "checkpoints").mkdir(parents=True)
-        (run.experiment / "0.monitor.csv").touch()
-    (begun.experiment / "checkpoints" / "000001.json").touch()
-    commands = []
+class Starts:
+    """Says that every command failed, and remembers them."""
 
-    def start(command: list[str], log: Path) -> bool:
-        commands.append(command[1])
-        log.write_text("no such luck")
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+
+    def __call__(self, command: list[str], log: Path) -> bool:
+        self.commands.append("resume" if "resume" in command else command[0])
+        with log.open("a") as file:
+            file.write("no such luck\n")
         return False
 
-    for run in (begun, broken):
+
+def test_what_is_there_is_kept_where_a_run_can_go_on(tmp_path: Path) -> None:
+    plan = read_small(tmp_path)
+    begun, stopped, lost = list(runs_of(plan, tmp_path / "runs"))[:3]
+    for run in (begun, stopped, lost):
+        (run.experiment / "checkpoints").mkdir(parents=True)
+        (run.experiment / "0.monitor.csv").touch()
+    for run in (begun, lost):
+        write_checkpoint(run, 100)
+    os.truncate(lost.checkpoints.folder / "000001.state.json", 3)
+    start = Starts()
+    for run in (begun, stopped, lost):
         assert not train_and_play(plan, run, "cpu", start)
-    assert commands == ["resume", "--algo"]
+    assert start.commands == ["resume", "rl_zoo3.train", "rl_zoo3.train"]
     assert (begun.experiment / "0.monitor.csv").is_file()
-    assert not broken.experiment.exists()
+    assert not stopped.experiment.exists()
+    assert not lost.experiment.exists()
+    said, after = (lost.folder / "train.txt").read_text().splitlines()
+    assert "holds no checkpoint that is whole: " in said
+    assert "000001.state.json' has 3 bytes" in said
+    assert said.endswith(f"is put aside, in {str(lost.folder / 'broken_1')!r}, and it begins anew")
+    assert after == "no such luck"
+    assert (lost.folder / "broken_1" / lost.experiment.name / "0.monitor.csv").is_file()
+
+
+def test_checkpoints_of_another_version_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = read_small(tmp_path)
+    run = next(iter(runs_of(plan, tmp_path / "runs")))
+    with monkeypatch.context() as future:
+        future.setattr(store_module, "FORMAT", 7)
+        write_checkpoint(run, 100)
+    start = Starts()
+    with pytest.raises(ValueError, match=r"in format 7, and this is .* they are not compatible"):
+        train_and_play(plan, run, "cpu", start)
+    assert start.commands == []
+    assert len(run.checkpoints.manifests()) == 1
 
 
 def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
