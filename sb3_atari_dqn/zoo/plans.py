@@ -18,7 +18,7 @@ import gymnasium as gym
 import yaml
 
 from sb3_atari_dqn.checkpoints.files import BrokenFileError
-from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore, FolderLock
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
@@ -121,15 +121,6 @@ class Run(NamedTuple):
             return bool(self.checkpoints.manifests() and self.checkpoints.find_good())
         except BrokenFileError:
             return False
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether a process trains in its folder. The system lets go of the lock when that ends, however it ends."""
-        try:
-            FolderLock(self.experiment).check_free()
-        except ValueError:
-            return True
-        return False
 
     def steps(self) -> int:
         """

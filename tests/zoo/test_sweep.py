@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 import yaml
 
 from sb3_atari_dqn.checkpoints import store as store_module
+from sb3_atari_dqn.evaluation.play import Episode
+from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.zoo.plans import (
     Run,
     check_folder,
@@ -175,6 +178,37 @@ def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: 
         time.sleep(0.2)
     waiting.join(60)
     assert was_held == [False]
+
+
+def test_two_sweeps_do_not_do_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl", reason="there are no locks on this system")
+    plan = read_small(tmp_path)
+    run = next(iter(runs_of(plan, tmp_path / "runs")))
+    monkeypatch.setattr("sb3_atari_dqn.zoo.trainings._LOCKED_PAUSE", 0.05)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def train_and_evaluate(command: list[str], log: Path) -> bool:
+        if "evaluate" not in command:
+            make_model(run.experiment, run.env, plan.n_timesteps)
+            has_begun.set()
+            return may_end.wait(600)
+        games = (Episode(1.0, 100, 400, 0, 0),)
+        Evaluation("nature", {}, run.env, run.label, "model", "dqn_custom", 1, 400, 0, games).save(
+            run.experiment / "evaluation_nature.json", "breakout"
+        )
+        return True
+
+    other = Starts()
+    with ThreadPoolExecutor(2) as sweeps:
+        first = sweeps.submit(train_and_play, plan, run, "cpu", train_and_evaluate)
+        assert has_begun.wait(600)
+        with pytest.raises(ValueError, match=r"seed_1' is being trained by another process \(process \d+ on "):
+            train_and_play(plan, run, "cpu", other)
+        second = sweeps.submit(train_and_play, plan, run, "cpu", other)
+        may_end.set()
+        assert first.result(600)
+        assert second.result(600)
+    assert other.commands == []
 
 
 def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
