@@ -8,13 +8,14 @@ has no column that all rows fill in; this one goes on.
 import csv
 import functools
 import numbers
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
+
+from sb3_atari_dqn.atomic_files import written_whole
 
 #: the file's name in the run's folder
 FILE = "progress.csv"
@@ -48,12 +49,10 @@ class ProgressLog(KVWriter):
         """
         :param rows: all that the file is to hold, a row for each time the logger wrote
         """
-        new = self.path.with_name(FILE + ".new")
-        with new.open("w", newline="", encoding="utf-8") as file:
+        with written_whole(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(new, self.path)
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """

@@ -15,25 +15,25 @@ is not there twice.
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_names, check_number
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.saving.trust import UntrustedFileError, check_policy_names, class_name, find_class
 from sb3_atari_dqn.saving.values import from_json, to_json
 from sb3_atari_dqn.sweep_dqn import SweepDQN
+from sb3_atari_dqn.versions import versions
 
 __all__ = ["arrays_of", "build", "check_output", "describe", "parse_description", "read_model", "save_model"]
 
@@ -43,9 +43,6 @@ FORMAT = 1
 KEY = "sb3_atari_dqn"
 
 ALGORITHMS: dict[str, type[QLearningAlgorithm]] = {"CustomDQN": CustomDQN, "SweepDQN": SweepDQN}
-
-#: packages whose versions a file tells
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "torch")
 
 #: arguments of the constructor that are not the model's, but of who uses it
 _NOT_SAVED = {"policy", "env", "device", "verbose", "tensorboard_log", "run_folder", "_init_setup_model"}
@@ -78,22 +75,8 @@ def save_model(model: QLearningAlgorithm, path: Path, optimizer: bool = True) ->
     check_output(path)
     description, arrays = describe(model, optimizer), arrays_of(model, optimizer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        save_file(arrays, new, metadata={KEY: json.dumps(description, allow_nan=False)})
-        new.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """
-    :return: what this process takes from the permissions of new files
-    """
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(arrays, {KEY: json.dumps(description, allow_nan=False)}))
 
 
 def check_output(path: Path) -> None:
@@ -160,7 +143,7 @@ def describe(model: QLearningAlgorithm, optimizer: bool = True) -> dict[str, Any
     try:
         return {
             "format": FORMAT,
-            "versions": _versions(),
+            "versions": versions(),
             "algorithm": algorithm,
             "policy": class_name(model.policy_class),
             "observation_space": to_json(model.observation_space),
@@ -185,21 +168,11 @@ def _named(name: str, value: Any) -> Any:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
 def _other_versions(description: Mapping[str, Any]) -> str:
     """
     :return: what differs between the versions that wrote a file and those at hand, as the end of a sentence
     """
-    written, here = description.get("versions"), _versions()
+    written, here = description.get("versions"), versions()
     if not isinstance(written, dict):
         return ""
     differing = [f"{name} {written[name]} (here {here.get(name)})" for name in written if written[name] != here.get(name)]

@@ -8,7 +8,6 @@ from there; any other begins.
 import collections
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import yaml
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.checkpoints.files import BrokenFileError
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.checks import check_names
@@ -258,10 +258,8 @@ def write_plan(content: Mapping[str, Any], folder: Path) -> None:
     :param folder: to say it in; other machines may do so at the same moment
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=PLAN, delete=False) as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(folder / PLAN)
+    with written_whole(folder / PLAN) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def runs_of(plan: Plan, folder: Path) -> Iterator[Run]:

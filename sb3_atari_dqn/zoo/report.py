@@ -2,11 +2,9 @@
 
 import argparse
 import importlib
-import platform
 import sys
 import zipfile
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,13 @@ from sb3_atari_dqn.loading import kind_of, read_model
 from sb3_atari_dqn.report.page import render_page, written_in_one_piece
 from sb3_atari_dqn.report.player import record_player
 from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
+from sb3_atari_dqn.versions import versions
 from sb3_atari_dqn.zoo.evaluate import make_env_as_trained
 from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL, Run, find_preprocessing, find_run, load_model
 
 #: a game that does not end is recorded until there
 MAX_STEPS = 30_000
-
-#: packages that a run depends on
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "rl-zoo3", "torch", "numpy", "gymnasium", "ale-py")
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -194,8 +190,7 @@ def _versions(model_path: Path | None) -> dict[str, dict[str, str]]:
     """
     :return: versions of packages: of the training, as far as its model tells, and of this page
     """
-    now = {"Python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
-    found = {"this page": now}
+    found = {"this page": versions()}
     if model_path is not None and kind_of(model_path) == "checkpoint":
         found["training"] = CheckpointStore(model_path.parent).read_manifest(model_path).versions
     elif model_path is not None:

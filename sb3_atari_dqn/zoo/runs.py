@@ -73,6 +73,11 @@ class Run(NamedTuple):
             words += [f"{name}={value!r}" for name, value in sorted((self.args.get(key) or {}).items())]
         return " ".join(words)
 
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """What it can go on from."""
+        return CheckpointStore(self.folder / FOLDER)
+
     def find_model(self, best: bool = False) -> tuple[Path, list[str]]:
         """
         :param best: the best model of the run's evaluations, not the last one
@@ -83,10 +88,9 @@ class Run(NamedTuple):
         path = self.folder / ("best_model.zip" if best else f"{self.params.name}.zip")
         if path.is_file():
             return path, []
-        store = CheckpointStore(self.folder / FOLDER)
-        if best or not store.manifests():
+        if best or not self.checkpoints.manifests():
             raise ValueError(f"{str(path)!r} does not exist")
-        checkpoint, complaints = store.find_good()
+        checkpoint, complaints = self.checkpoints.find_good()
         notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
         taken = f"Its checkpoint at step {checkpoint.num_timesteps} is taken, {checkpoint.path.name}."
         return checkpoint.path, [*notes, f"{NO_FINAL_MODEL} {taken}"]

@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.progress_log import ProgressLog
-from sb3_atari_dqn.report.page import render_page, written_in_one_piece
+from sb3_atari_dqn.report.page import render_page
 from sb3_atari_dqn.zoo.commands import main
 from sb3_atari_dqn.zoo.report import report
 from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL
@@ -405,23 +405,7 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         report([str(broken)])
     assert "is not a model that Stable-Baselines3 saved" in capsys.readouterr().err
     assert (broken / "report.html").read_text() == "the page of before"
-    assert not list(broken.glob(".report*"))
-
-
-def test_written_in_one_piece(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-
-    def write_half() -> None:
-        with written_in_one_piece(path) as file:
-            file.write("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert list(tmp_path.iterdir()) == []
-    with written_in_one_piece(path) as file:
-        file.write("whole")
-    assert path.read_text() == "whole"
+    assert not list(broken.glob("report.html.*"))
 
 
 def test_no_text_ends_the_script() -> None:

@@ -46,7 +46,7 @@ def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_run_is_locked_until_its_model_is_saved(tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="there are no locks on this system")
-    experiment = make_experiment(tmp_path, "CartPole-v1", n_timesteps=8)
+    experiment = make_experiment(tmp_path, "CartPole-v1", n_timesteps=8, log_interval=-1)
     made = experiment.setup_experiment()
     assert made is not None
     lock = FolderLock(Path(experiment.save_path))
