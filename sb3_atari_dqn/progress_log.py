@@ -20,6 +20,9 @@ from sb3_atari_dqn.atomic_files import written_whole
 #: the file's name in the run's folder
 FILE = "progress.csv"
 
+#: bytes in which a row has room
+_TAIL = 20_000
+
 
 class ProgressLog(KVWriter):
     """
@@ -102,6 +105,20 @@ class ProgressLog(KVWriter):
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} was not written by a training of this package: {error!r}") from error
+
+
+def last_steps(folder: Path) -> int:
+    """
+    :param folder: of a run
+    :return: agent steps of the last row of its file, 0 if there is none; only the end of the file is read
+    """
+    try:
+        with (folder / FILE).open("rb") as file:
+            file.seek(max(file.seek(0, 2) - _TAIL, 0))
+            lines = file.read().split(b"\n")[:-1]  # what is behind the last line's end is being written
+        return int(lines[-1].partition(b",")[0])
+    except (OSError, IndexError, ValueError):  # it is not there, or has no row yet
+        return 0
 
 
 class ProgressLogCallback(BaseCallback):

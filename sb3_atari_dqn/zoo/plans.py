@@ -23,6 +23,7 @@ from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.progress_log import last_steps
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.experiment import check_hyperparams
 from sb3_atari_dqn.zoo.presets import ablations, find_config
@@ -34,12 +35,6 @@ PLAN = "plan.json"
 
 #: what is printed while a run is trained, in its folder, and while it is played
 TRAINING_LOG, EVALUATION_LOG = "train.txt", "evaluate.txt"
-
-#: what RL Zoo's log says of a training now and then
-_TIMESTEPS = re.compile(rb"total_timesteps\s*\|\s*(\d+)")
-
-#: bytes at the end of a log in which it has said so
-_TAIL = 20_000
 
 
 class Variant(NamedTuple):
@@ -124,15 +119,9 @@ class Run(NamedTuple):
 
     def steps(self) -> int:
         """
-        :return: agent steps that it has done, as its log has it
+        :return: agent steps that it has done, as far as its logger has written them
         """
-        try:
-            with (self.folder / TRAINING_LOG).open("rb") as file:
-                file.seek(max(file.seek(0, 2) - _TAIL, 0))
-                found = _TIMESTEPS.findall(file.read())
-        except OSError:
-            return 0
-        return int(found[-1]) if found else 0
+        return last_steps(self.experiment)
 
 
 def _name(env: str) -> str:

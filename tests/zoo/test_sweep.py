@@ -69,8 +69,8 @@ def test_runs_of_several_games(tmp_path: Path) -> None:
         assert command[command.index("--env") + 1] == run.env
     lines = format_status(plan, runs).splitlines()
     assert [line.split()[0].rstrip(",") for line in lines] == [GAMES[0], "plain", "with", GAMES[1], "plain", "with"]
-    runs[0].folder.mkdir(parents=True)
-    (runs[0].folder / "train.txt").write_text("|    total_timesteps  | 80  |\n" * 5000 + "|    total_timesteps  | 160     |\n")
+    runs[0].experiment.mkdir(parents=True)
+    (runs[0].experiment / "progress.csv").write_text("steps,train/loss\n80,0.5\n160,0.4\n")
     assert re.fullmatch(r"plain +40 % +-", format_status(plan, runs).splitlines()[1])
     one = read_plan(write(tmp_path / "one.yml", SMALL))
     assert next(runs_of(one, tmp_path)).folder == tmp_path / "plain" / "seed_1"  # where ablations have always been
