@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sb3_atari_dqn.atomic_files import written_whole
+from tests.waiting import LONG
 
 
 def write(path: Path, text: str, error: BaseException | None = None) -> None:
@@ -46,14 +47,14 @@ def test_several_at_the_same_moment(tmp_path: Path) -> None:
     def write_together(number: int) -> None:
         with written_whole(path) as temporary:
             temporary.write_text(str(number) * 1000)
-            all_have_written.wait(600)
+            all_have_written.wait(LONG)
         seen.append(path.read_text())
 
     threads = [threading.Thread(target=write_together, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(600)
+        thread.join(LONG)
     assert len(seen) == 4
     assert set(seen) <= {str(number) * 1000 for number in range(4)}
     assert list(tmp_path.iterdir()) == [path]
@@ -66,6 +67,6 @@ def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: read.append(path.read_text()))
     reader.start()
     write(path, "whole")
-    reader.join(600)
+    reader.join(LONG)
     assert read == ["whole"]
     assert path.is_fifo()

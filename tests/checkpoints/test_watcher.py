@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_atari_dqn import CustomDQN
 from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.checkpoints.watcher import Watcher, restore
+from tests.waiting import LONG
 
 CARTPOLE: dict[str, Any] = {"learning_starts": 20, "buffer_size": 100, "train_freq": 1, "seed": 3, "device": "cpu"}
 
@@ -67,7 +68,7 @@ def test_it_goes_on_as_it_would_have(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=learn)
     thread.start()
-    thread.join()
+    thread.join(LONG)
     again = make_model()
     checkpoint = store.read_manifest(store.manifests()[2])
     assert checkpoint.num_timesteps == 60

@@ -34,6 +34,7 @@ from sb3_atari_dqn.zoo.plans import (
 )
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
 from sb3_atari_dqn.zoo.trainings import Processes, train_and_play
+from tests.waiting import LONG, wait_for
 from tests.zoo.test_ablation import SMALL, write
 
 GAMES = ["BreakoutNoFrameskip-v4", "PongNoFrameskip-v4"]
@@ -176,7 +177,7 @@ def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: 
         waiting = threading.Thread(target=train_and_play, args=(plan, run, "cpu", start))
         waiting.start()
         time.sleep(0.2)
-    waiting.join(60)
+    waiting.join(LONG)
     assert was_held == [False]
 
 
@@ -191,7 +192,7 @@ def test_two_sweeps_do_not_do_the_same_run(tmp_path: Path, monkeypatch: pytest.M
         if "evaluate" not in command:
             make_model(run.experiment, run.env, plan.n_timesteps)
             has_begun.set()
-            return may_end.wait(600)
+            return may_end.wait(LONG)
         games = (Episode(1.0, 100, 400, 0, 0),)
         Evaluation("nature", {}, run.env, run.label, "model", "dqn_custom", 1, 400, 0, games).save(
             run.experiment / "evaluation_nature.json", "breakout"
@@ -201,14 +202,21 @@ def test_two_sweeps_do_not_do_the_same_run(tmp_path: Path, monkeypatch: pytest.M
     other = Starts()
     with ThreadPoolExecutor(2) as sweeps:
         first = sweeps.submit(train_and_play, plan, run, "cpu", train_and_evaluate)
-        assert has_begun.wait(600)
-        with pytest.raises(ValueError, match=r"seed_1' is being trained by another process \(process \d+ on "):
-            train_and_play(plan, run, "cpu", other)
-        second = sweeps.submit(train_and_play, plan, run, "cpu", other)
-        may_end.set()
-        assert first.result(600)
-        assert second.result(600)
+        try:
+            assert has_begun.wait(LONG)
+            with pytest.raises(ValueError, match=r"seed_1' is being trained by another process \(process \d+ on "):
+                train_and_play(plan, run, "cpu", other)
+            second = sweeps.submit(train_and_play, plan, run, "cpu", other)
+        finally:
+            may_end.set()
+        assert first.result(LONG)
+        assert second.result(LONG)
     assert other.commands == []
+
+
+def number_in(file: Path) -> int:
+    """A process's number, 0 before it is written."""
+    return int(file.read_text() or 0) if file.exists() else 0
 
 
 def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
@@ -220,27 +228,20 @@ def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
     )
     pid_file = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", code, str(pid_file)])
-    while not pid_file.exists() or not pid_file.read_text():
-        time.sleep(0.05)
-        assert parent.poll() is None
-    pid = int(pid_file.read_text())
+    pid = wait_for(lambda: number_in(pid_file))
     os.kill(pid, 0)
     parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    parent.wait(LONG)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
 
 
 def test_after_the_end_nothing_is_started(tmp_path: Path) -> None:
     processes = Processes()
     started = threading.Thread(target=processes.run, args=(["tests.zoo.sleeper", str(tmp_path / "pid")], tmp_path / "log", {}))
     started.start()
-    while not (tmp_path / "pid").exists():
-        time.sleep(0.05)
+    wait_for(lambda: number_in(tmp_path / "pid"))
     processes.terminate()
-    started.join(60)
+    started.join(LONG)
     assert not started.is_alive()
     assert not processes.run(["platform"], tmp_path / "log", {})
 
@@ -262,11 +263,13 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> N
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     plan = read_plan(str(tmp_path / "long.yml"))
     runs = list(runs_of(plan, tmp_path / "runs"))
-    while not all(list(run.experiment.glob("*.monitor.csv")) for run in runs):
-        time.sleep(0.1)
-        assert process.poll() is None, process.communicate()[0]
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=300)
+    try:
+        wait_for(lambda: process.poll() is not None or all(list(run.experiment.glob("*.monitor.csv")) for run in runs))
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=LONG)[0]
+    finally:
+        process.kill()
+    assert all(list(run.experiment.glob("*.monitor.csv")) for run in runs), printed
     assert process.returncode != 0
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -285,7 +288,7 @@ def test_other_machines_may_write_the_plan_too(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(LONG)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["plan.json"]
     assert check_folder(plan, tmp_path / "runs") == content
 
