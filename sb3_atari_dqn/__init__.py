@@ -5,9 +5,9 @@ from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
+from sb3_atari_dqn.loading import load
 from sb3_atari_dqn.networks.extractors import ImpalaCNN, NatureCNN, NipsCNN, TutorialCNN
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer
-from sb3_atari_dqn.saving.model_files import load
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 
 __all__ = [

@@ -8,7 +8,6 @@ has no column that all rows fill in; this one goes on.
 import csv
 import functools
 import numbers
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,13 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
+from sb3_atari_dqn.atomic_files import written_whole
+
 #: the file's name in the run's folder
 FILE = "progress.csv"
+
+#: bytes in which a row has room
+_TAIL = 20_000
 
 
 class ProgressLog(KVWriter):
@@ -48,12 +52,10 @@ class ProgressLog(KVWriter):
         """
         :param rows: all that the file is to hold, a row for each time the logger wrote
         """
-        new = self.path.with_name(FILE + ".new")
-        with new.open("w", newline="", encoding="utf-8") as file:
+        with written_whole(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(new, self.path)
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """
@@ -103,6 +105,20 @@ class ProgressLog(KVWriter):
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} was not written by a training of this package: {error!r}") from error
+
+
+def last_steps(folder: Path) -> int:
+    """
+    :param folder: of a run
+    :return: agent steps of the last row of its file, 0 if there is none; only the end of the file is read
+    """
+    try:
+        with (folder / FILE).open("rb") as file:
+            file.seek(max(file.seek(0, 2) - _TAIL, 0))
+            lines = file.read().split(b"\n")[:-1]  # what is behind the last line's end is being written
+        return int(lines[-1].partition(b",")[0])
+    except (OSError, IndexError, ValueError):  # it is not there, or has no row yet
+        return 0
 
 
 class ProgressLogCallback(BaseCallback):

@@ -15,7 +15,6 @@ import collections
 import inspect
 import io
 import math
-import os
 import sys
 import time
 import warnings
@@ -36,6 +35,7 @@ from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from stable_baselines3.dqn.policies import DQNPolicy
 from tqdm import tqdm
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number, keyword_names
 from sb3_atari_dqn.learning import accelerate as acceleration
@@ -710,12 +710,10 @@ class SweepDQN(QLearningAlgorithm):
 
         :param path: file to write
         """
-        new = path.with_name(f"{path.stem}.new.zip")
         try:
-            self.save(new)
-            os.replace(new, path)
+            with written_whole(path) as temporary:
+                self.save(temporary)
         except OSError as error:
-            new.unlink(missing_ok=True)
             warnings.warn(f"{str(path)!r} could not be written, and training goes on: {error}", stacklevel=2)
 
     def memory(self) -> SweepMemory:

@@ -1,9 +1,10 @@
 """The two logs of tutorial 16 as CSV files: each game's score, and the Q-values at each sweep."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
+
+from sb3_atari_dqn.atomic_files import written_whole
 
 #: name of each log and its columns; the first two count games and states since the model was new
 LOGS = {
@@ -26,12 +27,10 @@ class SweepLogs:
         folder.mkdir(parents=True, exist_ok=True)
         for name, columns in LOGS.items():
             kept = [row for row in self.read(folder, name) if row["states"] <= n_states]
-            new = folder / f"{name}.new.csv"
-            with new.open("w", newline="") as file:
+            with written_whole(folder / f"{name}.csv") as temporary, temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(kept)
-            os.replace(new, folder / f"{name}.csv")
 
     @staticmethod
     def exist(folder: Path) -> bool:

@@ -171,7 +171,7 @@ class Soak:
             if command.is_over:
                 break
             command.signal(signal.SIGTERM)
-            command.process.join()
+            command.join()
             n_sent += 1
             checkpoint, complaints = CheckpointStore(run / FOLDER).find_good()
             survived += command.process.exitcode == 128 + signal.SIGTERM and checkpoint.is_exact and not complaints

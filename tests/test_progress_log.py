@@ -7,7 +7,7 @@ import pytest
 from stable_baselines3.common.logger import HumanOutputFormat, Logger
 
 from sb3_atari_dqn import CustomDQN
-from sb3_atari_dqn.progress_log import FILE, ProgressLog, ProgressLogCallback
+from sb3_atari_dqn.progress_log import FILE, ProgressLog, ProgressLogCallback, last_steps
 
 
 def test_a_column_that_comes_later_stands_behind_the_others(tmp_path: Path) -> None:
@@ -65,6 +65,21 @@ def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("loss,epsilon\n1,2\n")
     with pytest.raises(ValueError, match=r"progress.csv' was not written by a training of this package"):
         ProgressLog.read(tmp_path)
+
+
+def test_how_far_a_run_is(tmp_path: Path) -> None:
+    assert last_steps(tmp_path) == 0
+    log = ProgressLog(tmp_path, 0)
+    assert last_steps(tmp_path) == 0
+    for steps in range(5, 5_000, 5):
+        log.write({"train/loss": 1 / 3, "eval/mean_reward": 2 / 3}, {"train/loss": (), "eval/mean_reward": ()}, steps)
+        assert last_steps(tmp_path) == steps
+    assert log.path.stat().st_size > 40_000, "more than is read"
+    with log.path.open("a") as file:
+        file.write("5000,0.")  # is being written
+    assert last_steps(tmp_path) == 4_995
+    log.path.write_text("loss,epsilon\n1.5,2\n")
+    assert last_steps(tmp_path) == 0
 
 
 def test_stands_beside_the_other_outputs_however_often_training_begins(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nested state as JSON and arrays, and files that are there as a whole or not at all.
+"""Nested state as JSON and arrays, in files that are checked when they are read.
 
 State is what dictionaries with texts for keys, lists, numbers, texts, bytes, None and NumPy arrays can say. Arrays go to a
 safetensors file; in the JSON a dictionary ``{"$array": name}`` stands for each. Tuples come back as lists. Nothing is pickled,
@@ -9,7 +9,6 @@ import collections
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-#: what files are called until they are whole
-TEMPORARY = ".tmp"
+from sb3_atari_dqn.atomic_files import written_whole
 
 #: bytes of a disk that are left to others: logs have to go on when there is no room for a checkpoint
 LEFT_FREE = 16 * 2**20
@@ -87,7 +85,7 @@ def decode(document: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 def write_file(path: Path, content: bytes) -> dict[str, Any]:
     """
-    Write a file so that it is there as a whole or not at all, whatever happens meanwhile.
+    Write a file as a whole or not at all, unless the disk is about to be full.
 
     :param path: file to write
     :param content: of it
@@ -97,32 +95,9 @@ def write_file(path: Path, content: bytes) -> dict[str, Any]:
     free, needed = shutil.disk_usage(path.parent).free, len(content) + LEFT_FREE
     if free < needed:
         raise OSError(errno.ENOSPC, f"{free / 1e6:.0f} MB are free on the disk, and it needs {needed / 1e6:.0f} MB", str(path))
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def sync_folder(folder: Path) -> None:
-    """
-    :param folder: its entries are on the disk when this returns, where the system can do that
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_file(path: Path, expected: Mapping[str, Any]) -> bytes:

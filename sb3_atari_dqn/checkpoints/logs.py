@@ -11,8 +11,8 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.checkpoints.environments import get_env_state, set_env_state
-from sb3_atari_dqn.checkpoints.files import TEMPORARY
 from sb3_atari_dqn.checkpoints.plain_state import UnknownStateError, get_attributes, set_attributes
 
 #: log files in a run's folder
@@ -97,8 +97,7 @@ def rewrite_evaluations(callbacks: Iterable[BaseCallback]) -> None:
             path.unlink(missing_ok=True)
             continue
         successes = {"successes": callback.evaluations_successes} if callback.evaluations_successes else {}
-        temporary = path.with_name(path.name + TEMPORARY)
-        with temporary.open("wb") as file:
+        with written_whole(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 timesteps=callback.evaluations_timesteps,
@@ -106,7 +105,6 @@ def rewrite_evaluations(callbacks: Iterable[BaseCallback]) -> None:
                 ep_lengths=callback.evaluations_length,
                 **successes,  # type: ignore[arg-type]  # numpy's own keyword is allow_pickle
             )
-        os.replace(temporary, path)
 
 
 def get_logger_state(logger: Logger) -> dict[str, Any]:

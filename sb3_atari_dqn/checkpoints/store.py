@@ -5,9 +5,7 @@ itself. It is renamed into its place when all of them are on the disk; so whatev
 whole or is not there. Files that no manifest names go.
 """
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sb3_atari_dqn.atomic_files import TEMPORARY
 from sb3_atari_dqn.checkpoints.files import (
-    TEMPORARY,
     BrokenFileError,
     decode,
     encode,
@@ -28,26 +26,13 @@ from sb3_atari_dqn.checkpoints.files import (
     unpack_json,
     write_file,
 )
+from sb3_atari_dqn.versions import versions
 
 #: of the files and of what is in them; another number cannot be read
 FORMAT = 1
 
 #: folder of a run's checkpoints
 FOLDER = "checkpoints"
-
-#: packages on whose version it may depend what a run computes
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "torch", "numpy", "gymnasium", "ale-py", "rl-zoo3")
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: versions of what a run is computed with
-    """
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # one that runs from its sources
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 class Checkpoint(NamedTuple):
@@ -193,7 +178,7 @@ class CheckpointStore:
         if checksum is None or _checksum(manifest) != checksum:
             raise BrokenFileError(f"{str(path)!r} is not what was written: its checksum differs")
         if manifest["format"] != FORMAT:
-            found, own = manifest["versions"]["sb3-atari-dqn"], importlib.metadata.version("sb3-atari-dqn")
+            found, own = manifest["versions"].get("sb3-atari-dqn"), versions().get("sb3-atari-dqn")
             raise ValueError(
                 f"{str(path)!r} was written by sb3-atari-dqn {found} in format {manifest['format']}, and this is {own}, which "
                 f"reads format {FORMAT}: they are not compatible. Go on with sb3-atari-dqn {found}."
@@ -222,7 +207,8 @@ class CheckpointStore:
     def find_good(self) -> tuple[Checkpoint, list[str]]:
         """
         :return: the newest checkpoint of which every file is what was written; and what is wrong with newer ones
-        :raises ValueError: if there is none, saying what is wrong with each
+        :raises BrokenFileError: if there are some, and none that is whole, saying what is wrong with each
+        :raises ValueError: if there is none at all, or the newest is of another format
         """
         complaints: list[str] = []
         for path in self.manifests():
@@ -237,7 +223,7 @@ class CheckpointStore:
             raise ValueError(
                 f"{str(self.folder)!r} holds no checkpoint: the run ended before its first one (see checkpoint_freq)"
             )
-        raise ValueError(f"{str(self.folder)!r} holds no checkpoint that is whole: " + "; ".join(complaints))
+        raise BrokenFileError(f"{str(self.folder)!r} holds no checkpoint that is whole: " + "; ".join(complaints))
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ from sb3_atari_dqn.checkpoints.memory_log import (
     segments_from_json,
     segments_to_json,
 )
+from sb3_atari_dqn.checkpoints.models import describe_model
 from sb3_atari_dqn.checkpoints.plain_state import UnknownStateError
 from sb3_atari_dqn.checkpoints.store import Checkpoint, CheckpointStore
 
@@ -213,6 +214,7 @@ class Watcher:
         tensorboard = self._log_files.tensorboard
         return {
             "algorithm": type(model).__name__,
+            "description": describe_model(model),
             "model": model.get_state(),
             "memory": model.memory().get_state(),
             "environments": environments,
@@ -246,10 +248,16 @@ def restore(
     :param callbacks: made from the run's configuration
     :param seed: of the run, for new games where those of the checkpoint cannot go on
     :return: files that hold the replay memory
-    :raises ValueError: if the checkpoint is of another model
+    :raises ValueError: if the checkpoint is of another model, or of a run with other callbacks
     """
     if state["algorithm"] != type(model).__name__:
         raise ValueError(f"the checkpoint is of {state['algorithm']}, and this is {type(model).__name__}")
+    here = [type(callback).__qualname__ for callback in callbacks]
+    saved = [callback_state["class"] for callback_state in state["callbacks"]]
+    if here != saved:
+        raise ValueError(
+            f"the run's callbacks are {', '.join(here) or 'none'}, and those of the checkpoint {', '.join(saved) or 'none'}"
+        )
     _find_tensorboard(model, state, store.folder.parent)
     assert model.env is not None
     model.set_state(state["model"])
@@ -263,8 +271,6 @@ def restore(
     else:
         model.env.reset()
         set_env_state(model.env, state["environments"])
-    if len(callbacks) != len(state["callbacks"]):
-        raise ValueError(f"the run has {len(callbacks)} callbacks, and the checkpoint {len(state['callbacks'])}")
     for callback, callback_state in zip(callbacks, state["callbacks"], strict=True):
         set_callback_state(callback, callback_state)
     set_random_state(model.action_space, state["random"])

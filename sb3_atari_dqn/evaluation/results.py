@@ -1,27 +1,24 @@
 """An evaluation as a file: who played, by which rules, and every game."""
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.evaluation.play import Episode
 from sb3_atari_dqn.evaluation.protocols import Protocol
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import Summary, summarize
+from sb3_atari_dqn.versions import versions
 
 #: protocol of an evaluation without one: the rules of the model's own training
 AS_TRAINED = "as trained"
 
 FORMAT = 1
-
-#: packages that scores depend on
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "sb3-contrib", "rl-zoo3", "torch", "numpy", "gymnasium", "ale-py")
 
 
 @dataclass(frozen=True)
@@ -78,10 +75,11 @@ class Evaluation:
             "game": game,
             "summary": figures,
             "episodes": [episode._asdict() for episode in self.episodes],
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+            "versions": versions(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -125,10 +123,3 @@ def check_same_protocol(evaluations: Sequence[Evaluation]) -> None:
                 f"protocols are never mixed: {first.model!r} was played by {first.protocol!r} {first.rules}, "
                 f"{other.model!r} by {other.protocol!r} {other.rules}"
             )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

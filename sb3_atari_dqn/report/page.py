@@ -1,16 +1,16 @@
 """The page of a run: one HTML file that needs nothing else, made from a template and data as JSON."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[attr-defined]  # Plotly has no __all__ there
+
+from sb3_atari_dqn.atomic_files import written_whole
 
 
 @contextmanager
@@ -22,22 +22,15 @@ def written_in_one_piece(path: Path) -> Iterator[TextIO]:
     :return: where to write
     :raises ValueError: if nothing can be written there, before anything else is done
     """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # temporary files are their owner's alone
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            temporary = stack.enter_context(written_whole(path))
+            file = stack.enter_context(temporary.open("w", encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        yield file
 
 
 def render_page(title: str, data: Mapping[str, Any]) -> str:

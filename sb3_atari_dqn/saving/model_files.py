@@ -15,28 +15,27 @@ is not there twice.
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_names, check_number
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.saving.trust import UntrustedFileError, check_policy_names, class_name, find_class
 from sb3_atari_dqn.saving.values import from_json, to_json
-from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data, safe_values
 from sb3_atari_dqn.sweep_dqn import SweepDQN
+from sb3_atari_dqn.versions import versions
 
-__all__ = ["arrays_of", "build", "check_output", "describe", "kind_of", "load", "load_model", "read_description", "save_model"]
+__all__ = ["arrays_of", "build", "check_output", "describe", "parse_description", "read_model", "save_model"]
 
 FORMAT = 1
 
@@ -45,9 +44,6 @@ KEY = "sb3_atari_dqn"
 
 ALGORITHMS: dict[str, type[QLearningAlgorithm]] = {"CustomDQN": CustomDQN, "SweepDQN": SweepDQN}
 
-#: packages whose versions a file tells
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "torch")
-
 #: arguments of the constructor that are not the model's, but of who uses it
 _NOT_SAVED = {"policy", "env", "device", "verbose", "tensorboard_log", "run_folder", "_init_setup_model"}
 
@@ -55,7 +51,7 @@ _NOT_SAVED = {"policy", "env", "device", "verbose", "tensorboard_log", "run_fold
 _PROGRESS = (
     "num_timesteps",
     "_total_timesteps",
-    "_num_timesteps_at_start",
+    "_exploration_timesteps",
     "_current_progress_remaining",
     "_episode_num",
     "_n_updates",
@@ -65,68 +61,6 @@ _PROGRESS = (
     "n_episodes",
     "n_fits",
 )
-
-
-def load(
-    path: str | Path, env: GymEnv | None = None, device: th.device | str = "auto", trust: bool = False
-) -> QLearningAlgorithm:
-    """
-    Load a model without running anything that is in its file.
-
-    :param path: a safetensors file that ``export`` wrote, or a zip file of ``CustomDQN.save`` or ``SweepDQN.save``
-    :param env: environment to go on learning with; none is needed to play
-    :param device: where the networks live
-    :param trust: allow any class in a safetensors file, and unpickle a zip file, as Stable-Baselines3 does: both run code of
-        whoever made the file
-    :return: the model. It plays as the saved one did. It goes on learning with its settings, counters and, if the file has it,
-        the state of its optimizer; the replay memory, the environment and random generators are not in these files.
-    :raises UntrustedFileError: a ``ValueError``, for a file that names something that a model does not need
-    :raises ValueError: for a file that is missing, damaged, of another kind, or of a version whose settings differ, and for an
-        environment whose observations or actions are not the model's
-    """
-    path = Path(path)
-    if kind_of(path) == "safetensors":
-        return load_model(path, env, device, trust)
-    data = read_data(path)
-    if not trust:
-        safe_values(path, data)  # first of all, it says what is wrong with a file
-    algorithms = best_algorithm(data, ALGORITHMS)
-    if len(algorithms) != 1:
-        raise ValueError(f"{str(path)!r} is not a model of {' or '.join(ALGORITHMS)}: load it with its own algorithm")
-    return _load_zip(path, ALGORITHMS[algorithms[0]], env, device, trust)
-
-
-def _load_zip(
-    path: Path, algorithm: type[QLearningAlgorithm], env: GymEnv | None, device: th.device | str, trust: bool
-) -> QLearningAlgorithm:
-    try:
-        return load_zip(path, algorithm, env, device, trust)
-    except ValueError:
-        raise
-    except Exception as error:  # whatever a constructor makes of values that are none
-        raise ValueError(f"{str(path)!r} cannot be loaded as {algorithm.__name__}: {error!r}") from error
-
-
-def kind_of(path: Path) -> str:
-    """
-    :param path: a model's file
-    :return: ``"safetensors"`` or ``"zip"``, by what is in it
-    :raises ValueError: if it is missing, or neither
-    """
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder, not a model's file")
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[:2] == b"PK":
-        return "zip"
-    if start[8:] == b"{":  # after the header's length
-        return "safetensors"
-    raise ValueError(
-        f"{str(path)!r} is not a model that Stable-Baselines3 saved, a zip file, nor one that `export --safetensors` wrote; "
-        "other files are not read"
-    )
 
 
 def save_model(model: QLearningAlgorithm, path: Path, optimizer: bool = True) -> None:
@@ -141,22 +75,8 @@ def save_model(model: QLearningAlgorithm, path: Path, optimizer: bool = True) ->
     check_output(path)
     description, arrays = describe(model, optimizer), arrays_of(model, optimizer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        save_file(arrays, new, metadata={KEY: json.dumps(description, allow_nan=False)})
-        new.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """
-    :return: what this process takes from the permissions of new files
-    """
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(arrays, {KEY: json.dumps(description, allow_nan=False)}))
 
 
 def check_output(path: Path) -> None:
@@ -171,44 +91,30 @@ def check_output(path: Path) -> None:
             raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
 
 
-def load_model(
-    path: Path, env: GymEnv | None = None, device: th.device | str = "auto", trust: bool = False
-) -> QLearningAlgorithm:
-    """
-    :param path: safetensors file that ``save_model`` wrote
-    :param env: see ``load``, like the others
-    :param device: see there
-    :param trust: see there
-    :return: the model
-    :raises ValueError: see there
-    """
-    try:
-        description = read_description(path)
-        with safe_open(path, "pt") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
-    try:
-        return build(description, arrays, env, device, trust)
-    except UntrustedFileError as error:
-        raise UntrustedFileError(f"{str(path)!r} is refused: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
-
-
-def read_description(path: Path) -> dict[str, Any]:
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, th.Tensor]]:
     """
     :param path: a safetensors file
-    :return: what ``describe`` said of the model in it
-    :raises ValueError: for a file of another kind, or of another format
+    :return: what ``describe`` and ``arrays_of`` said of the model in it
+    :raises ValueError: for a file that is damaged, of another kind, or of another format
     """
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
     if text is None:
         raise ValueError(f"{str(path)!r} does not hold a model of this package: its metadata have no {KEY!r}")
+    return parse_description(path, text), arrays
+
+
+def parse_description(path: Path, text: str) -> dict[str, Any]:
+    """
+    :param path: of the file, for messages
+    :param text: JSON of what ``describe`` said
+    :return: what it said
+    :raises ValueError: for another text, or one of another format
+    """
     try:
         description = json.loads(text)
         found = description["format"]
@@ -237,7 +143,7 @@ def describe(model: QLearningAlgorithm, optimizer: bool = True) -> dict[str, Any
     try:
         return {
             "format": FORMAT,
-            "versions": _versions(),
+            "versions": versions(),
             "algorithm": algorithm,
             "policy": class_name(model.policy_class),
             "observation_space": to_json(model.observation_space),
@@ -262,21 +168,11 @@ def _named(name: str, value: Any) -> Any:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
 def _other_versions(description: Mapping[str, Any]) -> str:
     """
     :return: what differs between the versions that wrote a file and those at hand, as the end of a sentence
     """
-    written, here = description.get("versions"), _versions()
+    written, here = description.get("versions"), versions()
     if not isinstance(written, dict):
         return ""
     differing = [f"{name} {written[name]} (here {here.get(name)})" for name in written if written[name] != here.get(name)]
@@ -313,6 +209,7 @@ def arrays_of(model: QLearningAlgorithm, optimizer: bool = True) -> dict[str, th
 
 
 def build(
+    path: Path,
     description: Mapping[str, Any],
     arrays: Mapping[str, th.Tensor],
     env: GymEnv | None = None,
@@ -320,20 +217,37 @@ def build(
     trust: bool = False,
 ) -> QLearningAlgorithm:
     """
+    :param path: of the file that they are from, for messages
     :param description: what ``describe`` said
     :param arrays: what ``arrays_of`` gave
-    :param env: see ``load``, like the others
+    :param env: see ``loading.load``, like the others
     :param device: see there
     :param trust: see there
     :return: the model
     :raises ValueError: see there
     """
     try:
+        return _build(description, arrays, env, device, trust)
+    except UntrustedFileError as error:
+        raise UntrustedFileError(f"{str(path)!r} is refused: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+
+
+def _build(
+    description: Mapping[str, Any],
+    arrays: Mapping[str, th.Tensor],
+    env: GymEnv | None,
+    device: th.device | str,
+    trust: bool,
+) -> QLearningAlgorithm:
+    try:
         algorithm = ALGORITHMS[description["algorithm"]]
         policy = find_class(description["policy"], trust)
         observation_space, action_space = (from_json(description[f"{what}_space"]) for what in ("observation", "action"))
         settings = {name: from_json(value, trust) for name, value in description["settings"].items()}
         progress, n_envs = from_json(description["progress"]), int(description["n_envs"])
+        progress.pop("_num_timesteps_at_start", None)  # which earlier versions wrote; each call of ``learn`` sets it
         for space in (observation_space, action_space):
             if not isinstance(space, spaces.Space):
                 raise TypeError(f"{space!r} is not a space")

@@ -7,7 +7,6 @@ normalisation nor adaptive pooling to a size that does not divide the image's, w
 import copy
 import importlib
 import json
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -21,6 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 from torch.nn.utils import parametrize
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.saving.model_files import check_output
 
 __all__ = ["export_onnx", "q_values_in_pytorch"]
@@ -171,12 +171,8 @@ def export_onnx(model: BaseAlgorithm, path: Path) -> None:
         raise ValueError(f"the network computes something else in onnxruntime: Q-values differ by {difference:.2g}")
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        new.write_bytes(content)
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _import(package: str) -> ModuleType:

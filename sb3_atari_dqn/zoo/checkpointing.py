@@ -81,7 +81,6 @@ class Learning:
         :param total_timesteps: agent steps, more of them for a model that was loaded with ``-i``; of the whole run for one
             that is resumed
         :param kwargs: other arguments of the model's ``learn``
-        :raises ValueError: if another process trains in the run's folder
         """
         manager, model = self._manager, self._model
         if manager.continue_training or self._resumed is not None:
@@ -93,15 +92,10 @@ class Learning:
             model.set_logger(configure_logger(model.verbose, model.tensorboard_log, name))
         settings: Settings = manager.checkpoint_settings  # type: ignore[attr-defined]  # read_hyperparameters of ours
         folder = Path(manager.save_path)
-        lock = FolderLock(folder) if self._resumed is None else self._resumed.lock
-        lock.acquire()
-        try:
-            if settings.checkpoint_keep == 0:
-                model.learn(total_timesteps, **kwargs)
-                return
-            store = CheckpointStore(folder / FOLDER, settings.checkpoint_keep)
-            segments = [] if self._resumed is None else self._resumed.segments
-            with Watcher(model, store, folder, settings.checkpoint_freq, manager.callbacks, segments):
-                model.learn(total_timesteps, **kwargs)
-        finally:
-            lock.release()
+        if settings.checkpoint_keep == 0:
+            model.learn(total_timesteps, **kwargs)
+            return
+        store = CheckpointStore(folder / FOLDER, settings.checkpoint_keep)
+        segments = [] if self._resumed is None else self._resumed.segments
+        with Watcher(model, store, folder, settings.checkpoint_freq, manager.callbacks, segments):
+            model.learn(total_timesteps, **kwargs)

@@ -26,7 +26,8 @@ from sb3_atari_dqn.evaluation.statistics import (
 from sb3_atari_dqn.report.comparison import plot_comparison
 from sb3_atari_dqn.report.curves import mean_curve, training_scores
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.runs import find_run
+from sb3_atari_dqn.zoo.run_files import not_a_run
+from sb3_atari_dqn.zoo.runs import Run, find_run
 
 #: name for scores of training games, where there are no evaluations
 TRAINING = "training"
@@ -92,13 +93,14 @@ def compare(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("-o", "--output", type=Path, help="picture to write")
+    parser.add_argument("--trust", action="store_true", help="allow the runs' files to run code, as RL Zoo does")
     args = parser.parse_args(arguments)
     try:
         if args.labels is not None and len(args.labels) != len(args.runs):
             raise ValueError(f"--labels must give each of the {len(args.runs)} runs a name, not {', '.join(args.labels)}")
         if args.seed < 0:
             raise ValueError(f"--seed {args.seed} must be at least 0")
-        protocol, entries = read_entries(args.runs, args.protocol, args.labels)
+        protocol, entries = read_entries(args.runs, args.protocol, args.labels, args.trust)
         table = group(entries)
     except (ValueError, LoadMonitorResultsError) as error:
         parser.error(str(error))
@@ -114,11 +116,14 @@ def compare(arguments: Sequence[str]) -> None:
         print(args.output)
 
 
-def read_entries(paths: Sequence[Path], protocol: str | None, labels: Sequence[str] | None) -> tuple[str, list[Entry]]:
+def read_entries(
+    paths: Sequence[Path], protocol: str | None, labels: Sequence[str] | None, trust: bool = False
+) -> tuple[str, list[Entry]]:
     """
     :param paths: what is compared: folders of runs, files of evaluations
     :param protocol: whose evaluations to take; None for the one that there is
     :param labels: names to show; None for those that the runs have
+    :param trust: whether what the runs' files name may be imported and run
     :return: the protocol, and the score of each run
     :raises ValueError: for what is not a run, has no results, is there twice, or was not played by the same rules
     """
@@ -126,14 +131,18 @@ def read_entries(paths: Sequence[Path], protocol: str | None, labels: Sequence[s
     for path in paths:
         if resolved.count(path.resolve()) > 1:
             raise ValueError(f"{str(path)!r} is given twice")
+    runs = {path: find_run(path, trust) for path in paths if path.is_dir()}
     if protocol is None:
         protocol = _common_protocol(paths)
     elif protocol != TRAINING:
         find_protocol(protocol)
     names: Sequence[str | None] = labels or [None] * len(paths)
     if protocol == TRAINING:
-        _check_same_games(paths)
-        return protocol, [_training_entry(path, label) for path, label in zip(paths, names, strict=True)]
+        for path in paths:
+            if path not in runs:
+                raise ValueError(not_a_run(path))
+        _check_same_games(list(runs.values()))
+        return protocol, [_training_entry(runs[path], label) for path, label in zip(paths, names, strict=True)]
     evaluations = [_evaluation(path, protocol) for path in paths]
     check_same_protocol(evaluations)
     return protocol, [
@@ -171,7 +180,6 @@ def _common_protocol(paths: Sequence[Path]) -> str:
 
 def _protocols(path: Path) -> set[str]:
     if path.is_dir():
-        find_run(path)
         return {name for name in PROTOCOLS if evaluation_file(path, name).is_file()}
     return {_load(path).protocol}
 
@@ -179,7 +187,6 @@ def _protocols(path: Path) -> set[str]:
 def _evaluation(path: Path, protocol: str) -> Evaluation:
     if not path.is_dir():
         return _load(path)
-    find_run(path)
     file = evaluation_file(path, protocol)
     if not file.is_file():
         raise ValueError(
@@ -195,26 +202,24 @@ def _load(path: Path) -> Evaluation:
     return Evaluation.load(path)
 
 
-def _check_same_games(paths: Sequence[Path]) -> None:
+def _check_same_games(runs: Sequence[Run]) -> None:
     """
-    :param paths: folders of runs
+    :param runs: what is compared
     :raises ValueError: if two runs played the same game by different rules, as far as the environment tells
     """
     known: dict[str, tuple[str, Any]] = {}
-    for path in paths:
-        args = find_run(path).args
-        rules = args["env"], args.get("env_kwargs") or {}
-        first = known.setdefault(find_rom(args["env"]), rules)
+    for run in runs:
+        rules = run.args["env"], run.args.get("env_kwargs") or {}
+        first = known.setdefault(find_rom(run.args["env"]), rules)
         if first != rules:
-            raise ValueError(f"protocols are never mixed: {str(path)!r} was trained on {rules}, another run on {first}")
+            raise ValueError(f"protocols are never mixed: {str(run.folder)!r} was trained on {rules}, another run on {first}")
 
 
-def _training_entry(path: Path, label: str | None) -> Entry:
-    run = find_run(path)
-    games = _finished_games(path)
+def _training_entry(run: Run, label: str | None) -> Entry:
+    games = _finished_games(run.folder)
     last = games["score"].tail(LAST_GAMES)
     game = find_rom(run.args["env"])
-    return Entry(label or run.label, game, run.args["seed"], float(last.mean()), len(last), path, path)
+    return Entry(label or run.label, game, run.args["seed"], float(last.mean()), len(last), run.folder, run.folder)
 
 
 def _finished_games(path: Path) -> Any:

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.envs.ale_vec_env import is_atari
 from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, find_rom, guess_preprocessing
 from sb3_atari_dqn.evaluation.play import N_ENVS, Episode, ModelPolicy, play_episodes, play_protocol
@@ -21,7 +22,7 @@ from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_sc
 from sb3_atari_dqn.evaluation.statistics import histogram
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.zoo.run_files import packages_to_import
-from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, load_model
+from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, find_run_of, load_model
 
 #: what is given in place of a model for random play
 RANDOM = "random"
@@ -134,7 +135,7 @@ def _find_player(args: argparse.Namespace) -> _Player:
         raise ValueError(f"{args.run!r} does not exist")
     if path.is_file() and args.env is None:
         try:
-            run = find_run(path.parent, args.trust)
+            run = find_run_of(path, args.trust)
         except UntrustedFileError:
             raise
         except ValueError:
@@ -155,7 +156,10 @@ def _find_player(args: argparse.Namespace) -> _Player:
     for name in ("env", "algo"):
         if vars(args)[name] is not None:
             raise ValueError(f"--{name} {vars(args)[name]} does not go with a run, which has its own: {run.args[name]}")
-    return _Player(run.args["env"], run.args["algo"], run.model_path(args.load_best), run)
+    model_path, notes = run.find_model(args.load_best)
+    for note in notes:
+        say(note)
+    return _Player(run.args["env"], run.args["algo"], model_path, run)
 
 
 def _play(args: argparse.Namespace, player: _Player, model: BaseAlgorithm | None) -> Evaluation:

@@ -26,6 +26,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.checks import check_names, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
@@ -36,7 +37,7 @@ from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.progress_log import ProgressLogCallback
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
-from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Settings
+from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Resumed, Settings
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
 from sb3_atari_dqn.zoo.presets import find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
@@ -92,6 +93,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
         objective,
         hyperparameters_optimization,
         learn,
+        save_trained_model,
     )
     originals = [getattr(manager_class, wrapper.__name__) for wrapper in wrappers]  # all of them, before one is replaced
     for wrapper, original in zip(wrappers, originals, strict=True):
@@ -357,11 +359,38 @@ def learn(manager: "ExperimentManager", original: Callable[[Any], None], model: 
     """
     Train, and write checkpoints meanwhile. A model that was loaded to go on does so: steps, exploration and schedules.
 
+    The run's folder is locked until the model is saved.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param model: the model
+    :raises ValueError: if another process trains in the run's folder
+    """
+    resumed: Resumed | None = getattr(manager, "resumed", None)
+    lock = FolderLock(Path(manager.save_path)) if resumed is None else resumed.lock
+    lock.acquire()
+    manager.run_lock = lock  # type: ignore[attr-defined]  # for save_trained_model
+    try:
+        original(Learning(manager, model))
+    except BaseException:
+        lock.release()
+        raise
+
+
+def save_trained_model(manager: "ExperimentManager", original: Callable[[BaseAlgorithm], None], model: BaseAlgorithm) -> None:
+    """
+    Save the model, and let go of the run's folder.
+
     :param manager: the experiment
     :param original: RL Zoo's method
     :param model: the model
     """
-    original(Learning(manager, model))
+    try:
+        original(model)
+    finally:
+        lock: FolderLock | None = getattr(manager, "run_lock", None)
+        if lock is not None:  # it has learned
+            lock.release()
 
 
 def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:

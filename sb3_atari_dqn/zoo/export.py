@@ -7,6 +7,7 @@ from pathlib import Path
 from rl_zoo3.utils import ALGOS
 
 from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.saving.model_files import check_output, describe, save_model
 from sb3_atari_dqn.saving.onnx_files import export_onnx
 from sb3_atari_dqn.zoo.runs import find_algo, find_run, load_model
@@ -85,7 +86,10 @@ def _find_model(args: argparse.Namespace) -> tuple[Path, str]:
         run = find_run(path, args.trust)
         if args.algo is not None:
             raise ValueError(f"--algo {args.algo} does not go with a run, which has its own: {run.args['algo']}")
-        return run.model_path(args.load_best), run.args["algo"]
+        model_path, notes = run.find_model(args.load_best)
+        for note in notes:
+            say(note)
+        return model_path, run.args["algo"]
     if args.load_best:
         raise ValueError(f"--load-best does not go with a file, {str(path)!r}")
     return path, args.algo or find_algo(path)

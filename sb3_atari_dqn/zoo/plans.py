@@ -1,14 +1,13 @@
 """Lists of trainings: games times seeds times presets. What is in them, where it goes, how far it is, and what comes next.
 
 All that is known of a run is in its folder, so that a list that was interrupted goes on where it stopped, on whatever machine.
-A run is done when its evaluation is written; one that is trained is played; one that has a checkpoint goes on from there; any
-other begins.
+A run is done when its evaluation is written; one that is trained is played; one that has a checkpoint that is whole goes on
+from there; any other begins.
 """
 
 import collections
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,14 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import yaml
 
-from sb3_atari_dqn.checkpoints.store import FOLDER, FolderLock
+from sb3_atari_dqn.atomic_files import written_whole
+from sb3_atari_dqn.checkpoints.files import BrokenFileError
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.checks import check_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.progress_log import last_steps
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.experiment import check_hyperparams
 from sb3_atari_dqn.zoo.presets import ablations, find_config
@@ -33,12 +35,6 @@ PLAN = "plan.json"
 
 #: what is printed while a run is trained, in its folder, and while it is played
 TRAINING_LOG, EVALUATION_LOG = "train.txt", "evaluate.txt"
-
-#: what RL Zoo's log says of a training now and then
-_TIMESTEPS = re.compile(rb"total_timesteps\s*\|\s*(\d+)")
-
-#: bytes at the end of a log in which it has said so
-_TAIL = 20_000
 
 
 class Variant(NamedTuple):
@@ -105,30 +101,27 @@ class Run(NamedTuple):
         return self.folder / ALGO / f"{_name(self.env)}_1"
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether it can go on from somewhere: there is a manifest, "000001.json". All that a sweep knows of checkpoints."""
-        return any(path.stem.isdigit() for path in (self.experiment / FOLDER).glob("*.json"))
+    def checkpoints(self) -> CheckpointStore:
+        """What it can go on from."""
+        return CheckpointStore(self.experiment / FOLDER)
 
     @property
-    def is_locked(self) -> bool:
-        """Whether a process trains in its folder. The system lets go of the lock when that ends, however it ends."""
+    def has_checkpoint(self) -> bool:
+        """
+        Whether one of its checkpoints is whole, so that it can go on.
+
+        :raises ValueError: if they are of another version's format
+        """
         try:
-            FolderLock(self.experiment).check_free()
-        except ValueError:
-            return True
-        return False
+            return bool(self.checkpoints.manifests() and self.checkpoints.find_good())
+        except BrokenFileError:
+            return False
 
     def steps(self) -> int:
         """
-        :return: agent steps that it has done, as its log has it
+        :return: agent steps that it has done, as far as its logger has written them
         """
-        try:
-            with (self.folder / TRAINING_LOG).open("rb") as file:
-                file.seek(max(file.seek(0, 2) - _TAIL, 0))
-                found = _TIMESTEPS.findall(file.read())
-        except OSError:
-            return 0
-        return int(found[-1]) if found else 0
+        return last_steps(self.experiment)
 
 
 def _name(env: str) -> str:
@@ -254,10 +247,8 @@ def write_plan(content: Mapping[str, Any], folder: Path) -> None:
     :param folder: to say it in; other machines may do so at the same moment
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=PLAN, delete=False) as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(folder / PLAN)
+    with written_whole(folder / PLAN) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def runs_of(plan: Plan, folder: Path) -> Iterator[Run]:
@@ -325,6 +316,7 @@ def next_command(plan: Plan, run: Run, device: str) -> list[str] | None:
     :param run: a run
     :param device: where it is to be trained, if it begins
     :return: module and arguments of what trains it, from where it stands; None if it is trained
+    :raises ValueError: if its checkpoints are of another version's format
     """
     if is_trained(plan, run):
         return None

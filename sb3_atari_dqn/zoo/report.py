@@ -2,11 +2,9 @@
 
 import argparse
 import importlib
-import platform
 import sys
 import zipfile
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,21 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.play import ModelPolicy
 from sb3_atari_dqn.evaluation.recording import play_steps
+from sb3_atari_dqn.loading import kind_of, read_model
 from sb3_atari_dqn.report.page import render_page, written_in_one_piece
 from sb3_atari_dqn.report.player import record_player
 from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
+from sb3_atari_dqn.versions import versions
 from sb3_atari_dqn.zoo.evaluate import make_env_as_trained
 from sb3_atari_dqn.zoo.run_files import packages_to_import
-from sb3_atari_dqn.zoo.runs import Run, find_preprocessing, find_run, load_model
+from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL, Run, find_preprocessing, find_run, load_model
 
 #: a game that does not end is recorded until there
 MAX_STEPS = 30_000
-
-#: packages that a run depends on
-_PACKAGES = ("sb3-atari-dqn", "stable-baselines3", "rl-zoo3", "torch", "numpy", "gymnasium", "ale-py")
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -71,22 +69,28 @@ def find_model(run: Run, best: bool) -> tuple[Path | None, list[str]]:
     """
     :param run: a training run
     :param best: the best model of its evaluations
-    :return: the file to show: the last model, or the newest one of a training that has not ended, None if it has not saved one
-        yet; and what is to be said of it
+    :return: the file to show: the last model; of a training that has not ended, its newest checkpoint, or else the newest zip
+        file, None if there is neither; and what is to be said of it
     :raises ValueError: if the best one is wanted and not there, or the folder holds nothing of a training
     """
-    final = run.folder / f"{run.params.name}.zip"
-    if best or final.is_file():
-        return run.model_path(best), []
-    in_progress = "This run has no final model: it is still in progress, or was ended before it saved one."
+    try:
+        path, notes = run.find_model(best)
+        if path.suffix == ".json":
+            read_model(path)  # it may be one that can only be resumed
+        return path, notes
+    except ValueError as error:
+        if best:
+            raise
+        notes = [str(error)] if run.checkpoints.manifests() else []
     patterns = ("rl_model_*_steps.zip", "checkpoint.zip", "best_model.zip")
     saved = [path for pattern in patterns for path in run.folder.glob(pattern) if zipfile.is_zipfile(path)]
     if saved:
         newest = max(saved, key=lambda path: path.stat().st_mtime)
-        return newest, [f"{in_progress} The page shows {newest.name}, the newest model in its folder."]
+        return newest, [*notes, f"{NO_FINAL_MODEL} The page shows {newest.name}, the newest model in its folder."]
     if not any(run.folder.glob("*monitor.csv")) and not any(run.folder.glob("rewards.csv")):
-        raise ValueError(f"{str(run.folder)!r} holds no model, such as {str(final)!r}, and no scores of a training")
-    return None, [f"{in_progress} Its folder holds no model, so the player and the network are left out."]
+        final = str(run.folder / f"{run.params.name}.zip")
+        raise ValueError(f"{str(run.folder)!r} holds no model, such as {final!r}, and no scores of a training")
+    return None, [*notes, f"{NO_FINAL_MODEL} Its folder holds no model, so the player and the network are left out."]
 
 
 def collect(run: Run, model_path: Path | None, notes: Sequence[str], seed: int) -> dict[str, Any]:
@@ -186,9 +190,10 @@ def _versions(model_path: Path | None) -> dict[str, dict[str, str]]:
     """
     :return: versions of packages: of the training, as far as its model tells, and of this page
     """
-    now = {"Python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
-    found = {"this page": now}
-    if model_path is not None:
+    found = {"this page": versions()}
+    if model_path is not None and kind_of(model_path) == "checkpoint":
+        found["training"] = CheckpointStore(model_path.parent).read_manifest(model_path).versions
+    elif model_path is not None:
         try:
             with zipfile.ZipFile(model_path) as model:
                 lines = model.read("system_info.txt").decode().splitlines()

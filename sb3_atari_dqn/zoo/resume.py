@@ -15,11 +15,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.checkpoints.memory_log import Segment
-from sb3_atari_dqn.checkpoints.store import FOLDER, Checkpoint, CheckpointStore, FolderLock, versions
+from sb3_atari_dqn.checkpoints.store import Checkpoint, CheckpointStore, FolderLock
 from sb3_atari_dqn.checkpoints.watcher import continue_logs, restore
+from sb3_atari_dqn.versions import versions
 from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.run_files import check_resumable, not_a_run, packages_to_import, read_args, read_yaml, without_texts
+from sb3_atari_dqn.zoo.run_files import check_resumable, not_a_run, packages_to_import, read_yaml, without_texts
+from sb3_atari_dqn.zoo.runs import Run, find_run
 
 #: arguments of RL Zoo's ``train`` that its experiment takes, and what it calls them
 _ARGUMENTS = {
@@ -44,18 +46,14 @@ class SavedRun(NamedTuple):
     """
     A run that can go on.
 
-    :param folder: the run's folder
-    :param params: folder with its configuration
-    :param args: arguments that RL Zoo's ``train`` was called with
+    :param run: the run
     :param hyperparams: its configuration
     :param packages: to import before its environment is there
     :param checkpoint: where it goes on
     :param n_timesteps: agent steps of the whole run
     """
 
-    folder: Path
-    params: Path
-    args: dict[str, Any]
+    run: Run
     hyperparams: dict[str, Any]
     packages: list[str]
     checkpoint: Checkpoint
@@ -64,7 +62,7 @@ class SavedRun(NamedTuple):
     @property
     def store(self) -> CheckpointStore:
         """Its checkpoints."""
-        return CheckpointStore(self.checkpoint.path.parent, max(Settings.of(self.hyperparams).checkpoint_keep, 1))
+        return CheckpointStore(self.run.checkpoints.folder, max(Settings.of(self.hyperparams).checkpoint_keep, 1))
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -87,15 +85,15 @@ def resume(arguments: Sequence[str]) -> None:
     lock = FolderLock(args.run)
     try:
         lock.check_free()
-        run = find_saved_run(args.run, args.n_timesteps, args.trust)
+        saved = find_saved_run(args.run, args.n_timesteps, args.trust)
         lock.acquire()
         if args.device is not None:
-            run.args["device"] = args.device
-        restored = bring_back(run)
+            saved.run.args["device"] = args.device
+        restored = bring_back(saved)
     except (TypeError, ValueError) as error:
         lock.release()
         parser.error(str(error))
-    go_on(run, restored, lock)
+    go_on(saved, restored, lock)
 
 
 def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = False) -> SavedRun:
@@ -108,19 +106,16 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
     :return: the run
     :raises ValueError: if it cannot go on, or its configuration names what could run code and is not trusted, saying why
     """
-    args_files = sorted(folder.glob("*/args.yml"))
-    if len(args_files) != 1 or not args_files[0].with_name("config.yml").is_file():
+    run = find_run(folder, trust)
+    if not (run.params / "config.yml").is_file():
         raise ValueError(not_a_run(folder))
-    params = args_files[0].parent
-    args = read_args(params / "args.yml", trust)
-    hyperparams = without_texts(read_yaml(params / "config.yml", trust))
-    packages = packages_to_import(args, trust)
+    hyperparams = without_texts(read_yaml(run.params / "config.yml", trust))
+    packages = packages_to_import(run.args, trust)
     if not trust:
         check_resumable(hyperparams)
-    if args.get("algo") not in ALGORITHMS:
-        raise ValueError(f"{str(folder)!r} is a run of {args.get('algo')!r}; only {', '.join(ALGORITHMS)} have checkpoints")
-    store = CheckpointStore(folder / FOLDER)
-    checkpoint, complaints = store.find_good()
+    if run.args["algo"] not in ALGORITHMS:
+        raise ValueError(f"{str(folder)!r} is a run of {run.args['algo']!r}; only {', '.join(ALGORITHMS)} have checkpoints")
+    checkpoint, complaints = run.checkpoints.find_good()
     for complaint in complaints:
         say(f"{complaint}; the checkpoint before it is used")
     if n_timesteps is not None and n_timesteps < checkpoint.num_timesteps:
@@ -129,7 +124,7 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
         )
     if n_timesteps is None:
         n_timesteps = checkpoint.n_timesteps
-    return SavedRun(folder, params, args, hyperparams, packages, checkpoint, n_timesteps)
+    return SavedRun(run, hyperparams, packages, checkpoint, n_timesteps)
 
 
 class Restored(NamedTuple):
@@ -148,43 +143,43 @@ class Restored(NamedTuple):
     segments: list[Segment]
 
 
-def bring_back(run: SavedRun) -> Restored:
+def bring_back(saved: SavedRun) -> Restored:
     """
     Make a run's model and environments again, and bring them to its checkpoint. No file is changed.
 
-    :param run: the run
+    :param saved: the run
     :return: what was made
     :raises ValueError: if its configuration or its checkpoint cannot be used
     """
-    for package in run.packages:
+    for package in saved.packages:
         importlib.import_module(package)
-    _say_what_differs(run.checkpoint)
-    if run.args.get("num_threads", -1) > 0:
-        th.set_num_threads(run.args["num_threads"])
-    set_random_seed(run.args["seed"])
-    state = run.store.read_state(run.checkpoint)
-    manager = _make_experiment(run)
+    _say_what_differs(saved.checkpoint)
+    if saved.run.args.get("num_threads", -1) > 0:
+        th.set_num_threads(saved.run.args["num_threads"])
+    set_random_seed(saved.run.args["seed"])
+    state = saved.store.read_state(saved.checkpoint)
+    manager = _make_experiment(saved)
     experiment = manager.setup_experiment()
     assert experiment is not None
     model: QLearningAlgorithm = experiment[0]
     return Restored(
-        manager, model, state, restore(model, run.store, run.checkpoint, state, manager.callbacks, run.args["seed"])
+        manager, model, state, restore(model, saved.store, saved.checkpoint, state, manager.callbacks, saved.run.args["seed"])
     )
 
 
-def go_on(run: SavedRun, restored: Restored, lock: FolderLock) -> None:
+def go_on(saved: SavedRun, restored: Restored, lock: FolderLock) -> None:
     """
     Train until the run is complete, and save its model.
 
-    :param run: the run
+    :param saved: the run
     :param restored: what ``bring_back`` gave for it
     :param lock: of its folder
     """
     manager, model, state, segments = restored
-    run.store.discard_after(run.checkpoint)
-    continue_logs(model, state, run.folder, manager.callbacks)
-    reason = "" if run.checkpoint.is_exact else f", written at an {run.checkpoint.reason}"
-    print(f"{run.folder} goes on at step {model.num_timesteps} of {run.n_timesteps}{reason}")
+    saved.store.discard_after(saved.checkpoint)
+    continue_logs(model, state, saved.run.folder, manager.callbacks)
+    reason = "" if saved.checkpoint.is_exact else f", written at an {saved.checkpoint.reason}"
+    print(f"{saved.run.folder} goes on at step {model.num_timesteps} of {saved.n_timesteps}{reason}")
     if state["environments"] is None:
         print("Its games could not be saved: those that were running end here as time-outs, and new ones begin")
     manager.resumed = Resumed(lock, segments)
@@ -205,9 +200,9 @@ def _say_what_differs(checkpoint: Checkpoint) -> None:
         )
 
 
-def _make_experiment(run: SavedRun) -> Any:
+def _make_experiment(saved: SavedRun) -> Any:
     """
-    :param run: the run
+    :param saved: the run
     :return: RL Zoo's experiment, in the run's folder
     """
     from rl_zoo3.exp_manager import ExperimentManager  # register() has to come first
@@ -220,7 +215,7 @@ def _make_experiment(run: SavedRun) -> Any:
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "config.yml"
-                path.write_text(yaml.safe_dump({run.args["env"]: run.hyperparams}), encoding="utf-8")
+                path.write_text(yaml.safe_dump({saved.run.args["env"]: saved.hyperparams}), encoding="utf-8")
                 self.config = str(path)
                 return super().read_hyperparameters()
 
@@ -231,14 +226,14 @@ def _make_experiment(run: SavedRun) -> Any:
         def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
             print(f"Log path: {self.save_path}")
 
-    arguments = {_ARGUMENTS[name]: value for name, value in run.args.items() if name in _ARGUMENTS}
+    arguments = {_ARGUMENTS[name]: value for name, value in saved.run.args.items() if name in _ARGUMENTS}
     manager = ResumedExperiment(
-        argparse.Namespace(**run.args),
-        run.args["algo"],
-        run.args["env"],
-        str(run.folder.parent.parent),
-        n_timesteps=run.n_timesteps,
+        argparse.Namespace(**saved.run.args),
+        saved.run.args["algo"],
+        saved.run.args["env"],
+        str(saved.run.folder.parent.parent),
+        n_timesteps=saved.n_timesteps,
         **arguments,
     )
-    manager.save_path, manager.params_path = str(run.folder), str(run.params)
+    manager.save_path, manager.params_path = str(saved.run.folder), str(saved.run.params)
     return manager

@@ -20,10 +20,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.evaluation.environments import Preprocessing
-from sb3_atari_dqn.saving import model_files
+from sb3_atari_dqn.loading import kind_of, load, read_model
+from sb3_atari_dqn.saving.model_files import ALGORITHMS as OURS
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data
 from sb3_atari_dqn.zoo.native_envs import find_wrappers
@@ -35,6 +37,10 @@ _RULES = (NoopResetEnv, MaxAndSkipEnv, StickyActionEnv, ClipRewardEnv)
 
 #: arguments of ALE's environments that a protocol fixes
 _RULES_OF_ENV = {"frameskip", "repeat_action_probability", "max_num_frames_per_episode", "full_action_space", "render_mode"}
+
+
+#: of a run without its last model
+NO_FINAL_MODEL = "This run has no final model: it is still in progress, or was ended before it saved one."
 
 
 class Run(NamedTuple):
@@ -67,16 +73,27 @@ class Run(NamedTuple):
             words += [f"{name}={value!r}" for name, value in sorted((self.args.get(key) or {}).items())]
         return " ".join(words)
 
-    def model_path(self, best: bool = False) -> Path:
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """What it can go on from."""
+        return CheckpointStore(self.folder / FOLDER)
+
+    def find_model(self, best: bool = False) -> tuple[Path, list[str]]:
         """
         :param best: the best model of the run's evaluations, not the last one
-        :return: the model's file
-        :raises ValueError: if it is not there
+        :return: the model's file, which for a run that has not saved its last one yet is its newest checkpoint that is whole;
+            and what is to be said of it
+        :raises ValueError: if there is none
         """
         path = self.folder / ("best_model.zip" if best else f"{self.params.name}.zip")
-        if not path.is_file():
+        if path.is_file():
+            return path, []
+        if best or not self.checkpoints.manifests():
             raise ValueError(f"{str(path)!r} does not exist")
-        return path
+        checkpoint, complaints = self.checkpoints.find_good()
+        notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
+        taken = f"Its checkpoint at step {checkpoint.num_timesteps} is taken, {checkpoint.path.name}."
+        return checkpoint.path, [*notes, f"{NO_FINAL_MODEL} {taken}"]
 
     def hyperparams(self) -> dict[str, Any]:
         """
@@ -113,6 +130,17 @@ def find_run(folder: Path, trust: bool = False) -> Run:
     if len(args_files) != 1:
         raise ValueError(not_a_run(folder))
     return Run(folder, read_args(args_files[0], trust), args_files[0].parent, trust)
+
+
+def find_run_of(model_path: Path, trust: bool = False) -> Run:
+    """
+    :param model_path: a model's file in the folder of a training run, or one of the run's checkpoints
+    :param trust: see ``find_run``
+    :return: the run
+    :raises ValueError: see there
+    """
+    of_checkpoints = model_path.absolute().parent
+    return find_run(of_checkpoints.parent if of_checkpoints.name == FOLDER else model_path.parent, trust)
 
 
 def find_preprocessing(hyperparams: Mapping[str, Any]) -> Preprocessing:
@@ -158,11 +186,11 @@ def find_algo(path: Path) -> str:
         the one whose arguments it has saved
     :raises ValueError: if that is not clear
     """
-    if model_files.kind_of(path) == "safetensors":
-        algorithm = model_files.ALGORITHMS.get(str(model_files.read_description(path).get("algorithm")))
-        fits = [name for name, ours in ALGORITHMS.items() if ours is algorithm]
-    else:
+    if kind_of(path) == "zip":
         fits = best_algorithm(read_data(path), ALGOS)
+    else:
+        algorithm = OURS.get(str(read_model(path)[0].get("algorithm")))
+        fits = [name for name, ours in ALGORITHMS.items() if ours is algorithm]
     if len(fits) != 1:
         raise ValueError(f"{str(path)!r} does not tell its algorithm: give --algo, one of {', '.join(fits or ALGOS)}")
     return fits[0]
@@ -180,8 +208,8 @@ def load_model(path: Path, algo: str, seed: int | None = None, trust: bool = Fal
     if algo not in ALGOS:
         raise ValueError(f"{str(path)!r} is of the algorithm {algo!r}, which is not known; those that are: {', '.join(ALGOS)}")
     algorithm = ALGOS[algo]
-    if model_files.kind_of(path) == "safetensors":
-        model = model_files.load_model(path, trust=trust)
+    if kind_of(path) != "zip":
+        model = load(path, trust=trust)
         if not isinstance(model, algorithm):
             raise ValueError(f"{str(path)!r} cannot be loaded as {algo!r}: it holds a {type(model).__name__}")
         if seed is not None:

@@ -5,9 +5,11 @@ folder. So a run whose machine dies is given to another one, and goes on from it
 """
 
 import abc
+import contextlib
 import ctypes
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import re
@@ -18,13 +20,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from sb3_atari_dqn.checkpoints.store import FOLDER
+from sb3_atari_dqn.checkpoints.files import BrokenFileError
+from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.zoo.answers import failure_of
 from sb3_atari_dqn.zoo.plans import (
+    ALGO,
     EVALUATION_LOG,
     PLAN,
     TRAINING_LOG,
@@ -33,12 +37,14 @@ from sb3_atari_dqn.zoo.plans import (
     evaluate_command,
     is_trained,
     next_command,
+    score,
+    train_command,
 )
 
 #: how often Ray gives a run to another node when one dies
 MAX_RETRIES = 10
 
-#: seconds to wait for whoever trains in a folder, and how often: it may be dying; or its machine may be dead, whose locks a
+#: seconds to wait for whoever has a run's folder, and how often: it may be dying; or its machine may be dead, whose locks a
 #: file server keeps for a minute or two
 _LOCKED_PAUSE, _LOCKED_ATTEMPTS = 5, 40
 
@@ -58,26 +64,69 @@ def train_and_play(plan: Plan, run: Run, device: str, start: Start) -> bool:
     :param device: where it is trained
     :param start: runs a command
     :return: whether it is done
-    :raises ValueError: if another process trains in its folder, and goes on doing so
+    :raises ValueError: if another process trains or plays it, and goes on doing so; or if it has checkpoints of another
+        version's format
     """
-    log = run.folder / TRAINING_LOG
-    for _ in range(_LOCKED_ATTEMPTS):
-        if not run.is_locked:
-            break
-        time.sleep(_LOCKED_PAUSE)
-    else:
-        raise ValueError(f"{str(run.experiment)!r} is being trained by another process")
-    command = next_command(plan, run, device)
-    if command is not None:
-        if not run.has_checkpoint:
-            shutil.rmtree(run.folder, ignore_errors=True)  # what is left of a run that nothing can go on with
-            run.folder.mkdir(parents=True)
-        if not start(command, log):
+    with _alone(run):
+        if score(plan, run) is not None:  # somebody else has done it meanwhile
+            return True
+        log = run.folder / TRAINING_LOG
+        command = next_command(plan, run, device)
+        if command is not None:
+            if command == train_command(plan, run, device):
+                _clear(run, log)
+            if not start(command, log):
+                return False
+        if not is_trained(plan, run) or not start(evaluate_command(plan, run), run.folder / EVALUATION_LOG):
             return False
-    if not is_trained(plan, run) or not start(evaluate_command(plan, run), run.folder / EVALUATION_LOG):
-        return False
-    shutil.rmtree(run.experiment / FOLDER, ignore_errors=True)  # hundreds of megabytes that nobody goes on from
-    return True
+        shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # hundreds of megabytes that nobody goes on from
+        return True
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """
+    Keep others away from a run, two sweeps from the same folder. Whoever has it may be about to go, and is waited for.
+
+    :param run: the run
+    :raises ValueError: if another process has it, and goes on having it
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(run.folder)  # a training has one of its own, in the folder that RL Zoo makes: it may outlive its sweep
+    for attempt in range(_LOCKED_ATTEMPTS):
+        try:
+            lock.acquire()
+            FolderLock(run.experiment).check_free()
+            break
+        except ValueError:
+            if attempt + 1 == _LOCKED_ATTEMPTS:
+                lock.release()
+                raise
+            time.sleep(_LOCKED_PAUSE)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear(run: Run, log: Path) -> None:
+    """
+    Take away what is left of a run that nothing can go on with. One that lost its checkpoints is put aside.
+
+    :param run: the run
+    :param log: file to say it in
+    """
+    left = run.folder / ALGO
+    if not run.checkpoints.manifests():
+        shutil.rmtree(left, ignore_errors=True)
+        return
+    aside = next(path for number in itertools.count(1) if not (path := run.folder / f"broken_{number}").exists())
+    with log.open("a", encoding="utf-8") as file:
+        try:
+            run.checkpoints.find_good()
+        except BrokenFileError as error:
+            file.write(f"{error}. What there is of this run is put aside, in {str(aside)!r}, and it begins anew\n")
+    left.rename(aside)
 
 
 class Place(abc.ABC):

@@ -1,14 +1,16 @@
 """Training runs in processes of their own: started, killed, resumed, and compared."""
 
+import contextlib
 import csv
 import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -18,6 +20,7 @@ from sb3_atari_dqn.checkpoints.files import unpack_arrays
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.zoo.commands import main
 from tests.checkpoints.processes import SERVER
+from tests.waiting import LONG, wait_for
 
 #: what depends on the clock
 CLOCKS = {"t", "t_start", "episode_times", "time/fps", "time/time_elapsed", "log_files", "tensorboard"}
@@ -88,13 +91,43 @@ RUNS["sweep"] = (
 )
 
 
-def _main(output: Path, arguments: Sequence[str], file_limit: int | None) -> None:
+class Moment(NamedTuple):
+    """
+    When a process is to be killed, in what it does: that does not depend on the machine.
+
+    :param run: folder of its run
+    :param n_checkpoints: that there are then
+    :param n_printed: bytes that it has printed since
+    """
+
+    run: Path
+    n_checkpoints: int
+    n_printed: int
+
+
+def _kill_at(moment: Moment, output: Path) -> None:
+    """
+    Kill this process, from a thread of its own: whoever watches it from outside may come late.
+
+    :param moment: when
+    :param output: file with what it prints
+    """
+    while n_checkpoints(moment.run) < moment.n_checkpoints:
+        time.sleep(0.001)
+    n_printed = output.stat().st_size + moment.n_printed
+    while output.stat().st_size < n_printed:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _main(output: Path, arguments: Sequence[str], file_limit: int | None, killed_at: Moment | None) -> None:
     """
     What a process does: the command line.
 
     :param output: file for what it prints
     :param arguments: of ``python -m sb3_atari_dqn``
     :param file_limit: bytes that a file can have
+    :param killed_at: when it is killed
     """
     with output.open("ab", buffering=0) as file:
         for stream in (1, 2):
@@ -103,6 +136,8 @@ def _main(output: Path, arguments: Sequence[str], file_limit: int | None) -> Non
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     th.set_num_threads(1)  # two processes do not get into each other's way
+    if killed_at is not None:
+        threading.Thread(target=_kill_at, args=(killed_at, output), daemon=True).start()
     sys.argv = ["sb3_atari_dqn", *arguments]
     main()
 
@@ -114,14 +149,17 @@ class Command:
     :param folder: where what it prints goes
     :param arguments: of the command line
     :param file_limit: bytes that a file can have
+    :param killed_at: when it is killed
     """
 
-    def __init__(self, folder: Path, *arguments: object, file_limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: object, file_limit: int | None = None, killed_at: Moment | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._output = folder / "output.txt"
         self._output.unlink(missing_ok=True)
         texts = [str(argument) for argument in arguments]
-        self.process = SERVER.Process(target=_main, args=(self._output, texts, file_limit))
+        self.process = SERVER.Process(target=_main, args=(self._output, texts, file_limit, killed_at))
         self.process.start()
 
     @property
@@ -137,9 +175,16 @@ class Command:
         :param status: exit status to expect
         :return: what it printed
         """
-        self.process.join()
+        self.join()
         assert self.process.exitcode == status, self.output
         return self.output
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self.process.join(LONG)
+        if not self.is_over:
+            self.process.kill()
+            raise AssertionError(f"it did not end in {LONG} seconds. {self.output}")
 
     def signal(self, number: int) -> None:
         """
@@ -147,27 +192,35 @@ class Command:
         """
         assert self.process.pid is not None
         if not self.is_over:
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """Kill it, and wait until it is gone."""
         self.signal(signal.SIGKILL)
-        self.process.join()
+        self.join()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """
         :param condition: to wait for, or for the end
         """
-        while not self.is_over and not condition():
-            time.sleep(0.01)
+        wait_for(lambda: self.is_over or condition(), lambda: self.output)
 
 
-def start(folder: Path, name: str, n_timesteps: int, checkpoint_freq: int | None = 60, **changes: Any) -> Command:
+def start(
+    folder: Path,
+    name: str,
+    n_timesteps: int,
+    checkpoint_freq: int | None = 60,
+    killed_at: Moment | None = None,
+    **changes: Any,
+) -> Command:
     """
     :param folder: where logs go
     :param name: a key of ``RUNS``
     :param n_timesteps: agent steps
     :param checkpoint_freq: agent steps between two checkpoints
+    :param killed_at: when it is killed
     :param changes: hyperparameters to change
     :return: a process that trains
     """
@@ -178,16 +231,18 @@ def start(folder: Path, name: str, n_timesteps: int, checkpoint_freq: int | None
         *("train", "--algo", algo, "--env", env_id, "-n", n_timesteps, "--seed", 3, "-f", folder, "-tb", folder / "tb"),
         *("--eval-freq", 150, "--eval-episodes", 1, "--env-kwargs", "max_num_frames_per_episode:200"),
         *("--log-interval", 1, "--device", "cpu", "-params", *(f"{key}:{value!r}" for key, value in hyperparams.items())),
+        killed_at=killed_at,
     )
 
 
-def resume(run: Path, *arguments: object) -> Command:
+def resume(run: Path, *arguments: object, killed_at: Moment | None = None) -> Command:
     """
     :param run: folder of a run
     :param arguments: more of them
+    :param killed_at: when it is killed
     :return: a process that goes on with it
     """
-    return Command(run.parent.parent, "resume", run, *arguments)
+    return Command(run.parent.parent, "resume", run, *arguments, killed_at=killed_at)
 
 
 def n_checkpoints(run: Path) -> int:

@@ -17,10 +17,9 @@ from sb3_atari_dqn.zoo.resume import resume as resume_here
 from sb3_atari_dqn.zoo.run_files import read_yaml
 from tests.checkpoints.runs import (
     RUNS,
-    Command,
+    Moment,
     contents,
     differences,
-    n_checkpoints,
     resume,
     run_folder,
     start,
@@ -33,25 +32,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output.txt"}
 
 
-def kill_at_random_moment(command: Command, run: Path, n_written: int, rng: random.Random) -> None:
-    """Some time after a number of checkpoints, measured in what the process prints: that does not depend on the machine."""
-    command.wait_for(lambda: n_checkpoints(run) >= n_written)
-    n_printed = len(command.output) + rng.randrange(600)
-    command.wait_for(lambda: len(command.output) > n_printed)
-    assert not command.is_over, command.output
-    command.kill()
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_killed_at_random_moments_it_ends_as_one_that_was_not(name: str, tmp_path: Path) -> None:
     rng = random.Random(name)
     whole = start(tmp_path / "whole", name, N_TIMESTEPS)
     run = run_folder(tmp_path / "killed", name)
-    command = start(tmp_path / "killed", name, N_TIMESTEPS)
-    for number in (1, 3):
-        kill_at_random_moment(command, run, number, rng)
-        command = resume(run)
-    assert "goes on at step" in command.wait()
+    first, second = (Moment(run, n_checkpoints, rng.randrange(600)) for n_checkpoints in (1, 3))
+    start(tmp_path / "killed", name, N_TIMESTEPS, killed_at=first).wait(-signal.SIGKILL)
+    resume(run, killed_at=second).wait(-signal.SIGKILL)
+    assert "goes on at step" in resume(run).wait()
     whole.wait()
     expected = contents(run_folder(tmp_path / "whole", name))
     assert any(len(value) for key, value in expected.items() if key.startswith("tensorboard/"))

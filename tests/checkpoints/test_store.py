@@ -10,6 +10,7 @@ import pytest
 from sb3_atari_dqn.checkpoints import store as store_module
 from sb3_atari_dqn.checkpoints.store import CheckpointStore, FolderLock
 from tests.checkpoints.processes import SERVER
+from tests.waiting import LONG
 
 
 def write(store: CheckpointStore, steps: int, is_exact: bool = True) -> None:
@@ -96,20 +97,20 @@ def test_another_format_is_refused(store: CheckpointStore, monkeypatch: pytest.M
 def _hold(folder: Path, ready: object, release: object) -> None:
     FolderLock(folder).acquire()
     ready.set()  # type: ignore[attr-defined]
-    release.wait()  # type: ignore[attr-defined]
+    release.wait(LONG)  # type: ignore[attr-defined]
 
 
 def test_a_folder_has_one_process(tmp_path: Path) -> None:
     ready, release = SERVER.Event(), SERVER.Event()
     process = SERVER.Process(target=_hold, args=(tmp_path, ready, release))
     process.start()
-    ready.wait()
+    assert ready.wait(LONG)
     lock = FolderLock(tmp_path)
     for take in (lock.check_free, lock.acquire):
         with pytest.raises(ValueError, match=rf"is being trained by another process \(process {process.pid} on "):
             take()
     process.kill()  # which cannot clean up
-    process.join()
+    process.join(LONG)
     lock.acquire()
     lock.acquire()
     assert str(os.getpid()) in lock.path.read_text()

@@ -12,6 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_atari_dqn import CustomDQN
 from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.checkpoints.watcher import Watcher, restore
+from sb3_atari_dqn.progress_log import ProgressLogCallback
+from tests.waiting import LONG
 
 CARTPOLE: dict[str, Any] = {"learning_starts": 20, "buffer_size": 100, "train_freq": 1, "seed": 3, "device": "cpu"}
 
@@ -67,7 +69,7 @@ def test_it_goes_on_as_it_would_have(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=learn)
     thread.start()
-    thread.join()
+    thread.join(LONG)
     again = make_model()
     checkpoint = store.read_manifest(store.manifests()[2])
     assert checkpoint.num_timesteps == 60
@@ -93,6 +95,20 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, capsys: pyt
         model.learn(100, At(step_50=spoil))
     assert steps(store) == [40]
     assert "the network's weights are not finite. The last one is kept" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_run_with_other_callbacks_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    model = make_model()
+    with Watcher(model, store, tmp_path, None, [At(), ProgressLogCallback(str(tmp_path))]):
+        model.learn(30)
+    checkpoint = store.find_good()[0]
+    state = store.read_state(checkpoint)
+    for callbacks, here in (([], "none"), ([At()], "At"), ([At(), At()], "At, At")):
+        message = f"the run's callbacks are {here}, and those of the checkpoint At, ProgressLogCallback"
+        with pytest.raises(ValueError, match=message):
+            restore(make_model(), store, checkpoint, state, callbacks, 3)
+    restore(make_model(), store, checkpoint, state, [At(), ProgressLogCallback(str(tmp_path))], 3)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The page of a real run: in a real browser, and what the command says when something is missing."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.progress_log import ProgressLog
-from sb3_atari_dqn.report.page import render_page, written_in_one_piece
+from sb3_atari_dqn.report.page import render_page
 from sb3_atari_dqn.zoo.commands import main
 from sb3_atari_dqn.zoo.report import report
+from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL
 from tests.report.runs import train
 
 ENV = "BreakoutNoFrameskip-v4"
@@ -320,14 +323,32 @@ def unfinished(short_run: Path, folder: Path) -> Path:
 
 def test_a_run_in_progress(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = unfinished(short_run, tmp_path)
+    report([str(run)])
+    data = data_of(run / "report.html")
+    assert (data["model"]["file"], data["model"]["steps"]) == ("000001.json", 400)
+    assert data["configuration"]["versions"]["training"]["torch"] == data["configuration"]["versions"]["this page"]["torch"]
+    assert data["notes"] == [f"{NO_FINAL_MODEL} Its checkpoint at step 400 is taken, 000001.json."]
+
+    store = CheckpointStore(run / "checkpoints")
+    store.write(400, 400, {**store.read_state(store.find_good()[0]), "description": None}, [], "of an earlier version")
+    report([str(run)])
+    data = data_of(run / "report.html")
+    assert "000002.json' does not describe its model" in data["notes"][0]
+    assert data["model"]["file"] == "best_model.zip"
+
+    os.truncate(run / "checkpoints" / "000001.state.json", 100)
+    os.truncate(run / "checkpoints" / "000002.state.json", 100)
     (run / "rl_model_9999_steps.zip").write_bytes(b"PK half")  # being written
     report([str(run)])
     data = data_of(run / "report.html")
     assert data["model"]["file"] == "best_model.zip"
-    assert "still in progress" in data["notes"][0]
+    assert "000001.state.json' has 100 bytes" in data["notes"][0]
+    assert "000002.state.json' has 100 bytes" in data["notes"][0]
+    assert "still in progress" in data["notes"][1]
     assert "still in progress" in capsys.readouterr().err
 
     (run / "best_model.zip").unlink()
+    shutil.rmtree(run / "checkpoints")
     (run / "progress.csv").unlink()
     report([str(run)])
     data = data_of(run / "report.html")
@@ -343,6 +364,7 @@ def test_a_run_in_progress(short_run: Path, tmp_path: Path, capsys: pytest.Captu
 def test_files_of_monitor_that_are_gone(short_run: Path, tmp_path: Path) -> None:
     run = unfinished(short_run, tmp_path)
     (run / "best_model.zip").unlink()
+    shutil.rmtree(run / "checkpoints")
     steps = data_of_run(run)["facts"]["steps"]
     (run / "1.monitor.csv").unlink()
     missing = data_of_run(run)
@@ -364,6 +386,7 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     empty = unfinished(short_run, tmp_path)
     for path in (*empty.glob("*.zip"), *empty.glob("*.csv")):
         path.unlink()
+    shutil.rmtree(empty / "checkpoints")
     for arguments, message in (
         ([str(tmp_path)], "is not the folder of a training run"),
         ([str(empty)], "holds no model, such as"),
@@ -382,23 +405,7 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         report([str(broken)])
     assert "is not a model that Stable-Baselines3 saved" in capsys.readouterr().err
     assert (broken / "report.html").read_text() == "the page of before"
-    assert not list(broken.glob(".report*"))
-
-
-def test_written_in_one_piece(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-
-    def write_half() -> None:
-        with written_in_one_piece(path) as file:
-            file.write("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert list(tmp_path.iterdir()) == []
-    with written_in_one_piece(path) as file:
-        file.write("whole")
-    assert path.read_text() == "whole"
+    assert not list(broken.glob("report.html.*"))
 
 
 def test_no_text_ends_the_script() -> None:

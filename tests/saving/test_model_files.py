@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from safetensors import safe_open
 from safetensors.torch import save_file
 from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
@@ -22,7 +21,7 @@ from torch import nn
 import sb3_atari_dqn
 from sb3_atari_dqn import CustomDQN, SweepDQN
 from sb3_atari_dqn.base import QLearningAlgorithm
-from sb3_atari_dqn.saving.model_files import KEY, read_description, save_model
+from sb3_atari_dqn.saving.model_files import KEY, read_model, save_model
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.saving.values import from_json, to_json
 from tests.saving.models import Images, custom_dqn, observations_for, sweep_dqn
@@ -63,9 +62,8 @@ def header_of(path: Path) -> dict[str, Any]:
 
 def rewritten(source: Path, target: Path, **changes: Any) -> Path:
     """A copy of a file that describes its model in another way."""
-    with safe_open(source, "pt") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(arrays, target, {KEY: json.dumps(read_description(source) | changes)})
+    description, arrays = read_model(source)
+    save_file(arrays, target, {KEY: json.dumps(description | changes)})
     return target
 
 
@@ -166,7 +164,7 @@ def test_names_in_a_file_import_nothing(saved: Path, tmp_path: Path, monkeypatch
     marker = tmp_path / "marker"
     (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    settings = read_description(saved)["settings"]
+    settings = read_model(saved)[0]["settings"]
     evil: list[dict[str, Any]] = [
         {"policy": "evil_module.Policy"},
         {"policy": "os.system"},
@@ -182,7 +180,7 @@ def test_names_in_a_file_import_nothing(saved: Path, tmp_path: Path, monkeypatch
 
 
 def test_settings_of_another_version(saved: Path, tmp_path: Path) -> None:
-    description = read_description(saved)
+    description = read_model(saved)[0]
     versions = description["versions"] | {"sb3-atari-dqn": "9.9"}
     settings = description["settings"] | {"doubel_q": True}
     path = rewritten(saved, tmp_path / "newer", settings=settings, versions=versions)

@@ -148,6 +148,22 @@ def test_a_run_without_a_finished_game_has_no_curve(tmp_path: Path) -> None:
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("protocol", ["nature", "training"])
+def test_a_run_whose_arguments_would_run_code_needs_trust(
+    protocol: str, four: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = four[0] / PONG / "args.yml"
+    marker = four[0] / "marker"
+    evil = f"made_by: !!python/object/apply:os.system ['touch {marker}']\n"
+    args.write_text(f"algo: dqn_custom\nenv: {PONG}\nseed: 1\nconf_file: a.yml\n{evil}")
+    error = refused(capsys, *four, "--protocol", protocol)
+    assert "args.yml' is refused: it holds the tag '!!python/object/apply:os.system'" in error
+    assert "--trust" in error
+    assert not marker.exists()
+    assert compared(*four, "--protocol", protocol, "--trust")["protocol"] == protocol
+    assert marker.exists(), "the check above shows something"
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit):
         compare([*map(str, arguments)])

@@ -84,7 +84,7 @@ def test_a_run_by_a_protocol(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"nature: median {score}, human-normalised {(episode.score - 1.7) / 28.8:.3f}" in printed
     assert printed.rstrip().endswith(str(run / "evaluation_nature.json"))
 
-    shutil.copy(found.model_path(), run / "best_model.zip")
+    shutil.copy(found.find_model()[0], run / "best_model.zip")
     played(run, "--seed", "3", "--load-best")
     assert Evaluation.load(run / "evaluation_nature_best_model.json").episodes == evaluation.episodes, (
         "the same model and seed"

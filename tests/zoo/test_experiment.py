@@ -13,6 +13,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_atari_dqn import CustomDQN, NipsCNN
+from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.networks.policy import CnnPolicy
 from sb3_atari_dqn.zoo import register
 from sb3_atari_dqn.zoo.search_space import convert
@@ -41,6 +42,20 @@ def test_says_what_to_do_if_rl_zoo_has_changed(monkeypatch: pytest.MonkeyPatch) 
         assert "dqn_custom" not in ALGOS
     register()
     assert ALGOS["dqn_custom"] is CustomDQN
+
+
+def test_a_run_is_locked_until_its_model_is_saved(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="there are no locks on this system")
+    experiment = make_experiment(tmp_path, "CartPole-v1", n_timesteps=8, log_interval=-1)
+    made = experiment.setup_experiment()
+    assert made is not None
+    lock = FolderLock(Path(experiment.save_path))
+    experiment.learn(made[0])
+    with pytest.raises(ValueError, match="is being trained by another process"):
+        lock.check_free()
+    experiment.save_trained_model(made[0])
+    lock.check_free()
+    assert (lock.path.parent / "CartPole-v1.zip").is_file()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from sb3_atari_dqn.zoo.plans import TRAINING_LOG, Run, is_trained, read_plan, runs_of, score
+from tests.waiting import LONG, wait_for
 from tests.zoo.test_ablation import write
 
 PLAN: dict[str, Any] = {
@@ -60,13 +60,15 @@ def test_a_node_dies_and_its_run_goes_on_elsewhere(cluster: Any, tmp_path: Path)
     with (tmp_path / "sweep.txt").open("wb") as log:
         sweep = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
     try:
-        while not all(begun(run) and run.has_checkpoint for run in runs):
-            assert sweep.poll() is None, (tmp_path / "sweep.txt").read_text()
-            time.sleep(0.05)
+        wait_for(
+            lambda: sweep.poll() is not None or all(begun(run) and run.has_checkpoint for run in runs),
+            (tmp_path / "sweep.txt").read_text,
+        )
+        assert sweep.poll() is None, (tmp_path / "sweep.txt").read_text()
         before = [begun(run) for run in runs]
         was_trained = [is_trained(plan, run) for run in runs]
         cluster.remove_node(dies, allow_graceful=False)
-        assert sweep.wait(900) == 0, (tmp_path / "sweep.txt").read_text()
+        assert sweep.wait(LONG) == 0, (tmp_path / "sweep.txt").read_text()
     finally:
         sweep.kill()
     assert was_trained == [False, False]

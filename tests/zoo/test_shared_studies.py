@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sb3_atari_dqn.zoo import storages
 from sb3_atari_dqn.zoo.storages import ConnectionLostError, SharedStorage, StudyIsFullError, connect, open_storage
 from sb3_atari_dqn.zoo.studies import open_study
 from sb3_atari_dqn.zoo.tuning import _Worker
+from tests.waiting import LONG, wait_for
 from tests.zoo.experiments import make_experiment
 from tests.zoo.postgresql import PASSWORD, Cable, Server, running_server
 
@@ -35,9 +36,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat of storage is supposed to be used with Study.optimize"
 )
 
-#: seconds that nothing takes but on a machine with much else to do
-LONG = 900
-
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -46,16 +44,6 @@ def server() -> Iterator[Server]:
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'sb3-atari-dqn[postgres]'")
     with running_server() as running:
         yield running
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = LONG) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("what was waited for did not come")
 
 
 def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subprocess.Popen[bytes]":
@@ -96,7 +84,7 @@ def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path
     try:
         killed = wait_for(lambda: running("dies"))
         workers["dies"].kill()
-        assert workers["dies"].wait() == -9
+        assert workers["dies"].wait(LONG) == -9
 
         cut = wait_for(lambda: running("is_cut_off"))
         n_before = cable.n_connections
@@ -168,9 +156,9 @@ def test_never_more_trials_than_a_study_is_to_have(database: str) -> None:
     barrier = threading.Barrier(10)
 
     def ask() -> None:
-        barrier.wait()
+        barrier.wait(LONG)
         _, study, _ = make_study(database, 4)
-        barrier.wait()
+        barrier.wait(LONG)
         try:
             study.ask()
             results.append("trial")
@@ -181,7 +169,7 @@ def test_never_more_trials_than_a_study_is_to_have(database: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(LONG)
     assert sorted(results) == ["full"] * 6 + ["trial"] * 4
     _, study, _ = make_study(database)
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]

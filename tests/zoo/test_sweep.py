@@ -12,15 +12,29 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sb3_atari_dqn.zoo.plans import check_folder, format_status, next_command, read_plan, runs_of, train_command, write_plan
+from sb3_atari_dqn.checkpoints import store as store_module
+from sb3_atari_dqn.evaluation.play import Episode
+from sb3_atari_dqn.evaluation.results import Evaluation
+from sb3_atari_dqn.zoo.plans import (
+    Run,
+    check_folder,
+    format_status,
+    next_command,
+    read_plan,
+    runs_of,
+    train_command,
+    write_plan,
+)
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
 from sb3_atari_dqn.zoo.trainings import Processes, train_and_play
+from tests.waiting import LONG, wait_for
 from tests.zoo.test_ablation import SMALL, write
 
 GAMES = ["BreakoutNoFrameskip-v4", "PongNoFrameskip-v4"]
@@ -38,6 +52,11 @@ def make_model(experiment: Path, name: str, steps: int) -> None:
         model.writestr("data", json.dumps({"num_timesteps": steps}))
 
 
+def write_checkpoint(run: Run, steps: int) -> None:
+    run.checkpoints.prepare()
+    run.checkpoints.write(steps, 400, {"steps": steps}, [], "every")
+
+
 def test_runs_of_several_games(tmp_path: Path) -> None:
     plan = read_small(tmp_path, seeds=[1, 2])
     runs = list(runs_of(plan, tmp_path / "runs"))
@@ -51,8 +70,8 @@ def test_runs_of_several_games(tmp_path: Path) -> None:
         assert command[command.index("--env") + 1] == run.env
     lines = format_status(plan, runs).splitlines()
     assert [line.split()[0].rstrip(",") for line in lines] == [GAMES[0], "plain", "with", GAMES[1], "plain", "with"]
-    runs[0].folder.mkdir(parents=True)
-    (runs[0].folder / "train.txt").write_text("|    total_timesteps  | 80  |\n" * 5000 + "|    total_timesteps  | 160     |\n")
+    runs[0].experiment.mkdir(parents=True)
+    (runs[0].experiment / "progress.csv").write_text("steps,train/loss\n80,0.5\n160,0.4\n")
     assert re.fullmatch(r"plain +40 % +-", format_status(plan, runs).splitlines()[1])
     one = read_plan(write(tmp_path / "one.yml", SMALL))
     assert next(runs_of(one, tmp_path)).folder == tmp_path / "plain" / "seed_1"  # where ablations have always been
@@ -71,7 +90,14 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     (run.experiment / "checkpoints").mkdir()
     (run.experiment / "checkpoints" / "000001.state.json").touch()  # of a checkpoint that was never whole
     assert next_command(plan, run, "cpu") == begin
-    (run.experiment / "checkpoints" / "000001.json").touch()
+    for steps in (100, 200):
+        write_checkpoint(run, steps)
+    assert next_command(plan, run, "cpu") == go_on
+    os.truncate(run.checkpoints.folder / "000002.state.json", 3)
+    assert next_command(plan, run, "cpu") == go_on
+    os.truncate(run.checkpoints.folder / "000001.json", 3)
+    assert next_command(plan, run, "cpu") == begin
+    write_checkpoint(run, 300)
     assert next_command(plan, run, "cpu") == go_on
 
     (run.experiment / f"{run.env}.zip").unlink()
@@ -81,25 +107,54 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     assert next_command(plan, run, "cpu") is None
 
 
-def test_what_is_there_is_kept_where_a_run_can_go_on(tmp_path: Path) -> None:
-    plan = read_small(tmp_path)
-    begun, broken = list(runs_of(plan, tmp_path / "runs"))[:2]
-    for run in (begun, broken):
-        (run.experiment / "checkpoints").mkdir(parents=True)
-        (run.experiment / "0.monitor.csv").touch()
-    (begun.experiment / "checkpoints" / "000001.json").touch()
-    commands = []
+class Starts:
+    """Says that every command failed, and remembers them."""
 
-    def start(command: list[str], log: Path) -> bool:
-        commands.append(command[1])
-        log.write_text("no such luck")
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+
+    def __call__(self, command: list[str], log: Path) -> bool:
+        self.commands.append("resume" if "resume" in command else command[0])
+        with log.open("a") as file:
+            file.write("no such luck\n")
         return False
 
-    for run in (begun, broken):
+
+def test_what_is_there_is_kept_where_a_run_can_go_on(tmp_path: Path) -> None:
+    plan = read_small(tmp_path)
+    begun, stopped, lost = list(runs_of(plan, tmp_path / "runs"))[:3]
+    for run in (begun, stopped, lost):
+        (run.experiment / "checkpoints").mkdir(parents=True)
+        (run.experiment / "0.monitor.csv").touch()
+    for run in (begun, lost):
+        write_checkpoint(run, 100)
+    os.truncate(lost.checkpoints.folder / "000001.state.json", 3)
+    start = Starts()
+    for run in (begun, stopped, lost):
         assert not train_and_play(plan, run, "cpu", start)
-    assert commands == ["resume", "--algo"]
+    assert start.commands == ["resume", "rl_zoo3.train", "rl_zoo3.train"]
     assert (begun.experiment / "0.monitor.csv").is_file()
-    assert not broken.experiment.exists()
+    assert not stopped.experiment.exists()
+    assert not lost.experiment.exists()
+    said, after = (lost.folder / "train.txt").read_text().splitlines()
+    assert "holds no checkpoint that is whole: " in said
+    assert "000001.state.json' has 3 bytes" in said
+    assert said.endswith(f"is put aside, in {str(lost.folder / 'broken_1')!r}, and it begins anew")
+    assert after == "no such luck"
+    assert (lost.folder / "broken_1" / lost.experiment.name / "0.monitor.csv").is_file()
+
+
+def test_checkpoints_of_another_version_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = read_small(tmp_path)
+    run = next(iter(runs_of(plan, tmp_path / "runs")))
+    with monkeypatch.context() as future:
+        future.setattr(store_module, "FORMAT", 7)
+        write_checkpoint(run, 100)
+    start = Starts()
+    with pytest.raises(ValueError, match=r"in format 7, and this is .* they are not compatible"):
+        train_and_play(plan, run, "cpu", start)
+    assert start.commands == []
+    assert len(run.checkpoints.manifests()) == 1
 
 
 def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +177,46 @@ def test_waits_for_whoever_is_still_training_there(tmp_path: Path, monkeypatch: 
         waiting = threading.Thread(target=train_and_play, args=(plan, run, "cpu", start))
         waiting.start()
         time.sleep(0.2)
-    waiting.join(60)
+    waiting.join(LONG)
     assert was_held == [False]
+
+
+def test_two_sweeps_do_not_do_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl", reason="there are no locks on this system")
+    plan = read_small(tmp_path)
+    run = next(iter(runs_of(plan, tmp_path / "runs")))
+    monkeypatch.setattr("sb3_atari_dqn.zoo.trainings._LOCKED_PAUSE", 0.05)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def train_and_evaluate(command: list[str], log: Path) -> bool:
+        if "evaluate" not in command:
+            make_model(run.experiment, run.env, plan.n_timesteps)
+            has_begun.set()
+            return may_end.wait(LONG)
+        games = (Episode(1.0, 100, 400, 0, 0),)
+        Evaluation("nature", {}, run.env, run.label, "model", "dqn_custom", 1, 400, 0, games).save(
+            run.experiment / "evaluation_nature.json", "breakout"
+        )
+        return True
+
+    other = Starts()
+    with ThreadPoolExecutor(2) as sweeps:
+        first = sweeps.submit(train_and_play, plan, run, "cpu", train_and_evaluate)
+        try:
+            assert has_begun.wait(LONG)
+            with pytest.raises(ValueError, match=r"seed_1' is being trained by another process \(process \d+ on "):
+                train_and_play(plan, run, "cpu", other)
+            second = sweeps.submit(train_and_play, plan, run, "cpu", other)
+        finally:
+            may_end.set()
+        assert first.result(LONG)
+        assert second.result(LONG)
+    assert other.commands == []
+
+
+def number_in(file: Path) -> int:
+    """A process's number, 0 before it is written."""
+    return int(file.read_text() or 0) if file.exists() else 0
 
 
 def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
@@ -135,27 +228,20 @@ def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
     )
     pid_file = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", code, str(pid_file)])
-    while not pid_file.exists() or not pid_file.read_text():
-        time.sleep(0.05)
-        assert parent.poll() is None
-    pid = int(pid_file.read_text())
+    pid = wait_for(lambda: number_in(pid_file))
     os.kill(pid, 0)
     parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    parent.wait(LONG)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
 
 
 def test_after_the_end_nothing_is_started(tmp_path: Path) -> None:
     processes = Processes()
     started = threading.Thread(target=processes.run, args=(["tests.zoo.sleeper", str(tmp_path / "pid")], tmp_path / "log", {}))
     started.start()
-    while not (tmp_path / "pid").exists():
-        time.sleep(0.05)
+    wait_for(lambda: number_in(tmp_path / "pid"))
     processes.terminate()
-    started.join(60)
+    started.join(LONG)
     assert not started.is_alive()
     assert not processes.run(["platform"], tmp_path / "log", {})
 
@@ -177,11 +263,13 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> N
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     plan = read_plan(str(tmp_path / "long.yml"))
     runs = list(runs_of(plan, tmp_path / "runs"))
-    while not all(list(run.experiment.glob("*.monitor.csv")) for run in runs):
-        time.sleep(0.1)
-        assert process.poll() is None, process.communicate()[0]
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=300)
+    try:
+        wait_for(lambda: process.poll() is not None or all(list(run.experiment.glob("*.monitor.csv")) for run in runs))
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=LONG)[0]
+    finally:
+        process.kill()
+    assert all(list(run.experiment.glob("*.monitor.csv")) for run in runs), printed
     assert process.returncode != 0
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -200,7 +288,7 @@ def test_other_machines_may_write_the_plan_too(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(LONG)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["plan.json"]
     assert check_folder(plan, tmp_path / "runs") == content
 

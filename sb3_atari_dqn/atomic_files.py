@@ -1,0 +1,48 @@
+"""Files that are there as a whole or not at all, for all rooms."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: what files are called until they are whole
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """
+    Write a file so that it is there as a whole or not at all, whatever happens meanwhile. Others may do so at the same moment.
+
+    :param path: file to write; a device or a pipe is written to as it is
+    :return: where to write it: beside, under another name. It takes its place when the context is left; if by an exception,
+        what was there before is still there.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """
+    :param folder: its entries are on the disk when this returns, where the system can do that
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
