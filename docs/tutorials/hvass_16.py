@@ -2,10 +2,10 @@
 A memory swept backwards
 ========================
 
-Magnus Erik Hvass Pedersen's TensorFlow tutorial 16 (2017) teaches an agent to play Breakout by an algorithm of its own. This page
-goes its way with :class:`~sb3_atari_dqn.SweepDQN`: what the agent sees, how a reward reaches the states that led to it, what the
-network is, one round of playing and fitting, and the pictures that the tutorial lives from. Everything here is run at a size that
-takes less than a minute; :doc:`the page of the algorithm </dqn_sweep>` has the run of full length.
+Magnus Erik Hvass Pedersen's TensorFlow tutorial 16 (2017) teaches an agent to play Breakout by an algorithm of its own. This
+page goes its way with :class:`~sb3_atari_dqn.SweepDQN`: what the agent sees, how a reward reaches the states that led to it,
+what the network is, one round of playing and fitting, and the pictures that the tutorial lives from. Everything here is run
+at a size that takes less than a minute; :doc:`the page of the algorithm </dqn_sweep>` has the run of full length.
 """
 
 import gymnasium as gym
@@ -22,9 +22,9 @@ from sb3_atari_dqn.replay.sweep_memory import balanced_counts, sweep_backwards
 # The game, and what the agent sees of it
 # ---------------------------------------
 #
-# ``Breakout-v0`` repeats each action for two to four frames at random. The :class:`~sb3_atari_dqn.MotionTracer` turns the picture
-# into two: the picture in grey, half as large, and the trace of what moved, which fades. A lost life ends the agent's sequence of
-# rewards, not the game; that wrapper sits outside, so that the trace goes on.
+# ``Breakout-v0`` repeats each action for two to four frames at random. The :class:`~sb3_atari_dqn.MotionTracer` turns the
+# picture into two: the picture in grey, half as large, and the trace of what moved, which fades. A lost life ends the
+# agent's sequence of rewards, not the game; that wrapper sits outside, so that the trace goes on.
 
 
 def as_the_tutorial_has_it(env: gym.Env) -> gym.Env:
@@ -41,8 +41,8 @@ print(env.observation_space)
 print(names)
 
 # %%
-# All that belongs to the algorithm has the tutorial's numbers if it is not given. Here the memory has room for 2,000 states, not
-# for 200,000; the network is fitted when two fifths of it are full, with batches of 32 and for one epoch.
+# All that belongs to the algorithm has the tutorial's numbers if it is not given. Here the memory has room for 2,000
+# states, not for 200,000; the network is fitted when two fifths of it are full, with batches of 32 and for one epoch.
 
 model = SweepDQN(
     "CnnPolicy",
@@ -70,7 +70,8 @@ report.plot_observation(model, observation[0])
 #
 # .. math:: Q(s_t, a_t) \leftarrow r_t + \gamma \max_a Q(s_{t+1}, a)
 #
-# The tutorial's example: a network says 2.900 for an action. One point is scored, and the next state's best action is worth 1.830.
+# The tutorial's example: a network says 2.900 for an action. One point is scored, and the next state's best action is worth
+# 1.830.
 
 sweep = sweep_backwards(
     q_values=np.array([[[2.900, 2.5], [1.0, 1.830]]], dtype=np.float32),
@@ -101,11 +102,11 @@ pd.DataFrame(
 ).T
 
 # %%
-# Four states before the point it is 0.97 to the power of four, 0.885. DQN without a sweep carries a reward one state further with
-# each update that happens to draw the right transition.
+# Four states before the point it is 0.97 to the power of four, 0.885. DQN without a sweep carries a reward one state
+# further with each update that happens to draw the right transition.
 #
-# States whose estimate was wrong by 0.1 or more are rare, and there is most to learn from them: at least half of each batch is
-# drawn from them. Of 100 states with a large error and 1,900 others, a batch of 128 has
+# States whose estimate was wrong by 0.1 or more are rare, and there is most to learn from them: at least half of each batch
+# is drawn from them. Of 100 states with a large error and 1,900 others, a batch of 128 has
 
 print("large and small errors:", balanced_counts(100, 1_900, batch_size=128, least_share=0.5))
 
@@ -132,8 +133,8 @@ print(f"epsilon {model.exploration_rate:.4f}")
 print(model.signals)
 
 # %%
-# Learning rate, loss limit, epochs and the share of the memory move slowly to their final values, over five million states. In the
-# run of full length it looks like this (:ref:`the command <sweep-command>` is below):
+# Learning rate, loss limit, epochs and the share of the memory move slowly to their final values, over five million states.
+# In the run of full length it looks like this (:ref:`the command <sweep-command>` is below):
 #
 # .. image:: ../images/sweep.png
 #    :alt: Training scores against states and hours, Q-values after each sweep, histogram of test games
@@ -146,9 +147,7 @@ print(model.signals)
 memory = model.replay_memory
 indices = memory.indices()
 states, q_values = memory.read(indices)
-rewards, actions, end_lives = (
-    values.reshape(-1)[indices] for values in (memory.rewards, memory.actions, memory.end_lives)
-)
+rewards, actions, end_lives = (values.reshape(-1)[indices] for values in (memory.rewards, memory.actions, memory.end_lives))
 differences = q_values.max(axis=1) - q_values.min(axis=1)
 print(f"rewards {rewards.sum():.0f}, lives lost {end_lives.sum()}, Q-values {q_values.min():.3f} to {q_values.max():.3f}")
 
@@ -190,8 +189,8 @@ show(int(differences.argmax()))
 show(int(differences.argmin()))
 
 # %%
-# After one fit these are opinions and no knowledge. :doc:`The page of a run </report>` has the same moments of a whole game of any
-# trained agent, to step through.
+# After one fit these are opinions and no knowledge. :doc:`The page of a run </report>` has the same moments of a whole game
+# of any trained agent, to step through.
 #
 # Inside the network
 # ------------------
@@ -215,8 +214,8 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 [report.plot_layer_weights(model, "conv1", channel=channel) for channel in range(2)]
 
 # %%
-# So early they are what they were drawn as, from a normal distribution cut off at two deviations; in the tutorial's trained network
-# the negative ones weigh more in this layer.
+# So early they are what they were drawn as, from a normal distribution cut off at two deviations; in the tutorial's trained
+# network the negative ones weigh more in this layer.
 #
 # .. _sweep-command:
 #
@@ -239,14 +238,14 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #    * - the tutorial
 #      - here
 #    * - Breakout, 30 test games after 1,176,704 states: minimum 8, mean 20.87, maximum 40, standard deviation 8.16
-#      - 9, 21.23, 40, 8.29 after 1,176,048 states, one seed (:ref:`results <dqn-sweep-results>`)
+#      - 9, 21.23, 40, 8.29 after 1,176,048 states, one seed (:doc:`results </dqn_sweep>`)
 #    * - almost 150 hours of training
 #      - 1 hour 56 minutes on one core for the 1.18 million states above; the tutorial does not say how many its hours were for
 #    * - one game says little; 30 or 50 are needed
 #      - agreed: a game's standard deviation of 8 leaves 1.5 points of doubt in the mean of 30 (8.29 / √30)
 #    * - the memory takes more than 3 GB
-#      - 200,000 states of 105x80x2 bytes are 3.36 GB; packed with LZ4 a small part of it (``python -m sb3_atari_dqn bench --only
-#        sweep``)
+#      - 200,000 states of 105x80x2 bytes are 3.36 GB; packed with LZ4 a small part of it
+#        (``python -m sb3_atari_dqn bench --only sweep``)
 #    * - mean Q-values rise fast at first, then steadily
 #      - the curve is in the picture above
 #    * - the sweep is one reason for the fast start
