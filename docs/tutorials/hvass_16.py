@@ -84,8 +84,8 @@ sweep = sweep_backwards(
 print(f"{sweep.q_values[0, 0, 0]:.3f}, an error of {sweep.errors[0, 0]:.3f}")
 
 # %%
-# Done from the last state to the first, one sweep carries the reward to *all* states before it. Six states, one action, all
-# estimates zero at first, one point at the end:
+# Done from the last state to the first, one sweep carries the reward to *all* states before it. Six states, and a seventh of
+# which nothing is known yet; one action; all estimates zero at first; the sixth state's action scores a point:
 
 n_states = 7
 sweep = sweep_backwards(
