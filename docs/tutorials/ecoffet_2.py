@@ -4,8 +4,7 @@ DQN's improvements, one by one
 
 Adrien Lucas Ecoffet's "Beat Atari with Deep Reinforcement Learning! (Part 2: DQN improvements)" (2017) starts from the DQN
 of 2013 and adds a target network, Huber loss, raw rewards and a bigger network. Each of them is a keyword of
-:class:`~sb3_atari_dqn.CustomDQN`. This page looks at what each one changes, with Space Invaders at a size that takes less
-than a minute.
+:class:`~sb3_atari_dqn.CustomDQN`. This page looks at what each one changes, with Space Invaders at a small size.
 """
 
 import gymnasium as gym

@@ -5,7 +5,7 @@ A memory swept backwards
 Magnus Erik Hvass Pedersen's TensorFlow tutorial 16 (2017) teaches an agent to play Breakout by an algorithm of its own. This
 page goes its way with :class:`~sb3_atari_dqn.SweepDQN`: what the agent sees, how a reward reaches the states that led to it,
 what the network is, one round of playing and fitting, and the pictures that the tutorial lives from. Everything here is run
-at a size that takes less than a minute; :doc:`the page of the algorithm </dqn_sweep>` has the run of full length.
+at a small size; :doc:`the page of the algorithm </dqn_sweep>` has the run of full length.
 """
 
 import gymnasium as gym
