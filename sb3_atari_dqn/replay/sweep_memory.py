@@ -216,7 +216,7 @@ class SweepMemory:
         """
         Store one step of each environment. A full memory forgets its oldest steps.
 
-        :param states: uint8 (n_envs, *state_shape)
+        :param states: uint8 ``(n_envs, *state_shape)``
         :param q_values: estimated there, float32 (n_envs, n_actions)
         :param actions: taken, whole numbers (n_envs,)
         :param rewards: raw rewards (n_envs,)
@@ -305,7 +305,7 @@ class SweepMemory:
         :param batch_size: how many states
         :param least_share: of those with large errors, in [0, 1]
         :param random_generator: draws them
-        :return: states, uint8 (batch, *state_shape), and their Q-values, float32 (batch, n_actions)
+        :return: states, uint8 ``(batch, *state_shape)``, and their Q-values, float32 (batch, n_actions)
         """
         counts = balanced_counts(len(self._large), len(self._small), batch_size, least_share)
         drawn = [
@@ -324,7 +324,7 @@ class SweepMemory:
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         :param indices: states, as ``indices`` gives them, int (n,)
-        :return: states, uint8 (n, *state_shape), and their Q-values, float32 (n, n_actions); copies
+        :return: states, uint8 ``(n, *state_shape)``, and their Q-values, float32 (n, n_actions); copies
         """
         states = self._frames.read(self._frame_ids.reshape(-1)[indices]).reshape(-1, *self.state_shape)
         return states, self.q_values.reshape(-1, self.q_values.shape[-1])[indices]

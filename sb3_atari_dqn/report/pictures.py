@@ -137,7 +137,7 @@ def plot_layer_weights(model: BaseAlgorithm, layer: str = "conv1", channel: int 
     assert image is not None
     figure.colorbar(image, ax=all_axes, shrink=0.6)
     figure.suptitle(
-        f"{layer}, channel {channel}: minimum {of_channel.min():.5f}, maximum {of_channel.max():.5f}, "
+        f"{layer}, channel {channel}\nminimum {of_channel.min():.5f}, maximum {of_channel.max():.5f}, "
         f"mean {of_channel.mean():.5f}, standard deviation {of_channel.std():.5f}"
     )
     return figure
