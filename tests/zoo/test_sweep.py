@@ -260,7 +260,14 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> N
         "--jobs",
         "2",
     ]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # who runs the tests in the background ignores it
+    )
     plan = read_plan(str(tmp_path / "long.yml"))
     runs = list(runs_of(plan, tmp_path / "runs"))
     try:
