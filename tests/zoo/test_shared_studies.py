@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 
 def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subprocess.Popen[bytes]":
     command = (
-        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 5000 --num-threads 1 "
+        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 1500 --num-threads 1 "
         f"--n-startup-trials 2 --n-evaluations 4 --eval-episodes 2 --no-optim-plots --study-name pole -f {folder / name}"
     )
     with (folder / f"{name}.txt").open("wb") as log:
@@ -61,7 +61,7 @@ def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subpr
 
 
 def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path: Path) -> None:
-    n_trials = 5
+    n_trials = 9
     cable = Cable(server.port)
     ports = {"dies": server.port, "is_cut_off": cable.port, "stays": server.port}
     workers = {name: start_worker(tmp_path, name, server.address(port), n_trials) for name, port in ports.items()}
