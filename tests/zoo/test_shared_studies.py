@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 
 def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subprocess.Popen[bytes]":
     command = (
-        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 1500 --num-threads 1 "
+        f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 1000 --num-threads 1 "
         f"--n-startup-trials 2 --n-evaluations 4 --eval-episodes 2 --no-optim-plots --study-name pole -f {folder / name}"
     )
     with (folder / f"{name}.txt").open("wb") as log:
@@ -61,10 +61,10 @@ def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subpr
 
 
 def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path: Path) -> None:
-    n_trials = 9
+    n_trials = 5
     cable = Cable(server.port)
     ports = {"dies": server.port, "is_cut_off": cable.port, "stays": server.port}
-    workers = {name: start_worker(tmp_path, name, server.address(port), n_trials) for name, port in ports.items()}
+    workers: dict[str, subprocess.Popen[bytes]] = {}
     study: optuna.Study | None = None
 
     def running(name: str) -> optuna.trial.FrozenTrial | None:
@@ -81,14 +81,20 @@ def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path
                 return trial
         return None
 
+    def start(name: str) -> None:
+        workers[name] = start_worker(tmp_path, name, server.address(ports[name]), n_trials)
+
     try:
+        start("dies")
         killed = wait_for(lambda: running("dies"))
         workers["dies"].kill()
         assert workers["dies"].wait(LONG) == -9
 
+        start("is_cut_off")
         cut = wait_for(lambda: running("is_cut_off"))
         n_before = cable.n_connections
         cable.cut()
+        start("stays")
         time.sleep(2.5)
         cable.mend()
         assert workers["stays"].wait(LONG) == 0, (tmp_path / "stays.txt").read_text()
