@@ -295,7 +295,7 @@ def test_an_interrupted_fit_is_made_again_without_a_second_sweep(tmp_path: Path)
     model.learner.update = update  # type: ignore[method-assign]
     model.learn(4, reset_num_timesteps=False)
     assert model.n_fits == 1
-    assert np.array_equal(model.replay_memory.errors, errors)
+    assert np.array_equal(model.replay_memory.errors[:, 1:], errors[:, 1:]), "but for the step that was played since"
     assert len(rows(tmp_path / "q_values.csv")) == 2, "its heading and one sweep"
 
 

@@ -235,6 +235,7 @@ class SweepMemory:
         self.end_lives[:, column] = end_lives
         self.end_games[:, column] = end_games
         self.cuts[:, column] = cuts
+        self.errors[:, column] = 0  # until the next sweep; what is forgotten leaves nothing behind
         self._position += 1
         if self._position == self.n_steps:
             self._position, self._is_full = 0, True

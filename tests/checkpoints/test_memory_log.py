@@ -206,5 +206,16 @@ def test_a_memory_of_sweeps_comes_back(compression: str | None, tmp_path: Path) 
         if sweeps:
             draws = [each.sample(8, 0.5, np.random.default_rng(3)) for each in (again, memory)]
             assert_same(list(draws[0]), list(draws[1]))
+    assert memory.errors.any()
     memory.clear()
-    assert len(save(log, memory)[1]) == 1, "which says how far it has come"
+    state, segments = save(log, memory)
+    assert len(segments) == 1, "which says how far it has come"
+    again = make_memory()
+    again.set_state(state)
+    fill(tmp_path, again.stores(), segments_from_json(segments))
+    arrays = []
+    for each in (again, memory):
+        rng = np.random.default_rng(1)
+        add(each, 5)
+        arrays.append(list(each.get_state()["arrays"].values()))
+    assert_same(*arrays)
