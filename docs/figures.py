@@ -34,7 +34,7 @@ def motion_tracer(picture: Path) -> None:
     for step in range(26):
         state, *_ = env.step(1 if step == 0 else env.action_space.sample())
     figure, axes = plt.subplots(1, 3, figsize=(7, 3.6), layout="constrained")
-    axes[0].imshow(env.unwrapped.ale.getScreenRGB())
+    axes[0].imshow(env.render())
     axes[0].set_title("frame, 210x160", fontsize="medium")
     for channel, title in ((0, "image, 105x80"), (1, "trace, 105x80")):
         axes[1 + channel].imshow(state[..., channel], cmap="gray", vmin=0, vmax=255)
@@ -56,14 +56,17 @@ def game(run: Path, picture: Path, first: int, last: int) -> None:
     register()
     saved = find_run(run)
     env = make_env_as_trained(saved, 1, 0, render_mode="rgb_array")
-    model = load_model(saved.model_path(), saved.args["algo"], seed=0)
+    model = load_model(saved.find_model()[0], saved.args["algo"], seed=0)
     observation = env.reset()
     frames = []
     for step in range(last):
+        assert not isinstance(observation, tuple)
         observation, *_ = env.step(model.predict(observation, deterministic=True)[0])
         if step >= first and (step - first) % 2 == 0:
-            screen = Image.fromarray(env.render())
-            frames.append(screen.resize((320, 420), Image.Resampling.NEAREST).quantize(16, dither=Image.Dither.NONE))
+            picture_of_game = env.render()
+            assert picture_of_game is not None
+            screen = Image.fromarray(picture_of_game).resize((320, 420), Image.Resampling.NEAREST)
+            frames.append(screen.quantize(16, dither=Image.Dither.NONE))
     frames[0].save(picture, save_all=True, append_images=frames[1:], duration=133, loop=0, optimize=True)
 
 

@@ -42,7 +42,7 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
     result: dict[str, Any] = json.loads(evaluation_file(run, protocol).read_text(encoding="utf-8"))
     games = training_scores(run)
     steps = np.linspace(games["steps"].iloc[0], games["steps"].iloc[-1], N_POINTS)
-    header = json.loads(next(iter(sorted(run.glob("*.monitor.csv")))).read_text().split("\n", 1)[0].removeprefix("#"))
+    header = json.loads(min(run.glob("*.monitor.csv")).read_text().split("\n", 1)[0].removeprefix("#"))
     result["label"] = label or result["label"]
     result["model"] = Path(result["model"]).name
     result["training"] = {
@@ -103,6 +103,7 @@ def show(files: list[Path], picture: Path | None) -> str:
         axes = figure.subplots()
         labels = list(dict.fromkeys(evaluation.label for evaluation, _ in results))
         for evaluation, training in results:
+            assert evaluation.training_steps is not None  # of a run
             color = f"C{labels.index(evaluation.label)}"
             axes.plot(*training["curve"].values(), color=color, alpha=0.8, label=evaluation.label)
             axes.plot(evaluation.training_steps, evaluation.scores.mean(), "D", color=color, clip_on=False)
