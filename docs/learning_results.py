@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
+from matplotlib.figure import Figure
 
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.report.curves import training_scores
@@ -53,9 +53,14 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
         "minutes": round(float(games["seconds"].iloc[-1]) / 60, 1),
         "curve": {
             "steps": steps.round().astype(int).tolist(),
+            "minutes": np.interp(steps, games["steps"], games["seconds"] / 60).round(2).tolist(),
             "score": np.interp(steps, games["steps"], games["mean"]).round(2).tolist(),
         },
     }
+    if (run / "evaluations.npz").is_file():
+        with np.load(run / "evaluations.npz") as arrays:
+            scores = arrays["results"].mean(axis=1).round(2).tolist()
+            result["training"]["evaluations"] = {"steps": arrays["timesteps"].tolist(), "score": scores}
     file = into / f"{result['label'].replace(' ', '_')}_seed_{result['training_seed']}.json"
     into.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -88,31 +93,53 @@ def show(files: list[Path], picture: Path | None) -> str:
     """
     :param files: what ``collect`` wrote
     :param picture: file to write
-    :return: a table in Markdown, a row for each run
+    :return: a table in Markdown, a row for each run; its last column is the score of the last 30 games of training when the
+        fastest of the runs was over. If they were evaluated on the way, a second table has those scores
     """
     results = [(Evaluation.load(file), json.loads(file.read_text(encoding="utf-8"))["training"]) for file in files]
-    lines = ["| | seed | steps | mean | standard deviation | minimum | maximum | minutes |", "|" + "---|" * 8]
+    fastest = min(training["curve"]["minutes"][-1] for _, training in results)
+    columns = ["", "seed", "steps", "mean", "standard deviation", "minimum", "maximum", "minutes"]
+    lines = [f"| {' | '.join([*columns, f'training at {fastest:.0f} minutes'])} |", "|" + "---|" * 9]
     for evaluation, training in results:
         mean, std, minimum, _, maximum = evaluation.summary()
+        curve = training["curve"]
         lines.append(
             f"| {evaluation.label} | {evaluation.training_seed} | {evaluation.training_steps:,} "
-            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.0f} |"
+            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.0f} "
+            f"| {np.interp(fastest, curve['minutes'], curve['score']):.2f} |"
         )
+    evaluated = [(evaluation, training["evaluations"]) for evaluation, training in results if "evaluations" in training]
+    if evaluated:
+        steps = evaluated[0][1]["steps"]
+        lines += ["", f"| | seed | {' | '.join(f'{step:,}' for step in steps)} steps |", "|" + "---|" * (2 + len(steps))]
+        for evaluation, scores in evaluated:
+            assert scores["steps"] == steps  # of one experiment
+            row = [f"{score:.1f}" for score in scores["score"]]
+            lines.append(f"| {evaluation.label} | {evaluation.training_seed} | {' | '.join(row)} |")
     if picture is not None:
-        figure = matplotlib.figure.Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.subplots()
-        labels = list(dict.fromkeys(evaluation.label for evaluation, _ in results))
+        _draw(results).savefig(picture, dpi=120)
+    return "\n".join(lines).replace("|  |", "| |")
+
+
+def _draw(results: list[tuple[Evaluation, dict[str, Any]]]) -> Figure:
+    """
+    :param results: evaluation and training of each run
+    :return: scores against steps and against time
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    labels = list(dict.fromkeys(evaluation.label for evaluation, _ in results))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, against in zip(panels, ("steps", "minutes"), strict=True):
         for evaluation, training in results:
-            assert evaluation.training_steps is not None  # of a run
-            color = f"C{labels.index(evaluation.label)}"
-            axes.plot(*training["curve"].values(), color=color, alpha=0.8, label=evaluation.label)
-            axes.plot(evaluation.training_steps, evaluation.scores.mean(), "D", color=color, clip_on=False)
-        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys())
-        axes.set(xlabel="agent steps", ylabel="score: last 30 games of training, games played at the end")
+            curve, color = training["curve"], f"C{labels.index(evaluation.label)}"
+            axes.plot(curve[against], curve["score"], color=color, alpha=0.8, label=evaluation.label)
+            axes.plot(curve[against][-1], evaluation.scores.mean(), "D", color=color, clip_on=False)
+        axes.set_xlabel("agent steps" if against == "steps" else "minutes")
         axes.grid(alpha=0.3)
-        figure.savefig(picture, dpi=120)
-    return "\n".join(lines)
+    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    panels[0].legend(handles.values(), handles.keys())
+    panels[0].set_ylabel("score: last 30 games of training, games played at the end")
+    return figure
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sb3_atari_dqn.evaluation.results import Evaluation
@@ -45,13 +46,20 @@ def test_collects_and_shows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (training["machine"], training["commit"]) == ("2 cores", "abc")
     games = training_scores(run)
     assert training["curve"]["steps"][-1] == games["steps"].iloc[-1]
+    assert training["curve"]["minutes"][-1] == pytest.approx(games["seconds"].iloc[-1] / 60, abs=0.005)
     assert training["curve"]["score"][-1] == pytest.approx(games["mean"].iloc[-1], abs=0.005)
+
+    with np.load(run / "evaluations.npz") as arrays:
+        evaluated = dict(zip(arrays["timesteps"].tolist(), arrays["results"].mean(axis=1), strict=True))
+    assert dict(zip(*training["evaluations"].values(), strict=True)) == pytest.approx(evaluated, abs=0.005)
 
     table = call("show", tmp_path / "results", "-o", tmp_path / "curves.png").splitlines()
     scores = played.scores
     assert table[2].startswith(
         f"| C51 | 1 | 400 | {scores.mean():.2f} | {scores.std():.2f} | {scores.min():g} | {scores.max():g} |"
     )
+    assert table[-3] == f"| | seed | {' | '.join(f'{step:,}' for step in evaluated)} steps |"
+    assert table[-1] == f"| C51 | 1 | {' | '.join(f'{score:.1f}' for score in evaluated.values())} |"
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     compare([str(file)])
     assert "C51" in capsys.readouterr().out

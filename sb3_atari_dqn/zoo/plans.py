@@ -15,20 +15,29 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import yaml
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.checkpoints.files import BrokenFileError
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
-from sb3_atari_dqn.checks import check_names
+from sb3_atari_dqn.checks import check_names, keyword_names
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.progress_log import last_steps
+from sb3_atari_dqn.report.curves import training_scores
+from sb3_atari_dqn.zoo.checkpointing import SETTINGS
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.experiment import check_hyperparams
-from sb3_atari_dqn.zoo.presets import ablations, find_config
+from sb3_atari_dqn.zoo.experiment import ZOO_KEYS, check_hyperparams
+from sb3_atari_dqn.zoo.presets import ablations, default_config, find_config
+from sb3_atari_dqn.zoo.register import ALGORITHMS
 
+#: what is trained if a variant does not say
 ALGO = "dqn_custom"
+
+#: what RL Zoo takes out of a configuration for algorithms that are not ours
+PEERS_KEYS = ZOO_KEYS - {"native_envs", *SETTINGS}
 
 #: file that says what is trained in a folder
 PLAN = "plan.json"
@@ -41,12 +50,23 @@ class Variant(NamedTuple):
     """
     What is compared.
 
-    :param conf_file: a preset, or a file of the user's
+    :param conf_file: a preset, or a file of the user's; None for that of the algorithm
     :param params: hyperparameters to change
+    :param algo: name of the algorithm in RL Zoo: one of ours, or ``dqn`` and others to compare with
     """
 
-    conf_file: str = ALGO
+    conf_file: str | None = None
     params: Mapping[str, Any] = {}
+    algo: str = ALGO
+
+    @property
+    def config(self) -> str:
+        """
+        Its configuration, as RL Zoo takes it.
+
+        :raises ValueError: if there is none
+        """
+        return default_config(self.algo) if self.conf_file is None else find_config(self.conf_file)
 
 
 class Plan(NamedTuple):
@@ -98,7 +118,7 @@ class Run(NamedTuple):
     @property
     def experiment(self) -> Path:
         """The folder that RL Zoo makes."""
-        return self.folder / ALGO / f"{_name(self.env)}_1"
+        return self.folder / self.variant.algo / f"{_name(self.env)}_1"
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -119,9 +139,15 @@ class Run(NamedTuple):
 
     def steps(self) -> int:
         """
-        :return: agent steps that it has done, as far as its logger has written them
+        :return: agent steps that it has done, as far as its logger has written them; of an algorithm that is not ours, about
+            those of the games that have ended
         """
-        return last_steps(self.experiment)
+        if self.variant.algo in ALGORITHMS:
+            return last_steps(self.experiment)
+        try:
+            return int(training_scores(self.experiment)["steps"].max())
+        except (LoadMonitorResultsError, ValueError):  # no game has ended, or a line is being written
+            return 0
 
 
 def _name(env: str) -> str:
@@ -190,8 +216,14 @@ def check(plan: Plan) -> None:
     for label, variant in plan.variants.items():
         if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
             raise ValueError(f"variant {label!r} must be a name for a folder")
+        if variant.algo not in ALGOS:
+            raise ValueError(f"variant {label!r}: algo={variant.algo!r} is not known; choose one of {', '.join(ALGOS)}")
         for env in plan.games:
-            check_hyperparams(ALGO, {**_section(find_config(variant.conf_file), env), **plan.params, **variant.params})
+            hyperparams = {**_section(variant.config, env), **plan.params, **variant.params}
+            if variant.algo in ALGORITHMS:
+                check_hyperparams(variant.algo, hyperparams)
+            else:
+                check_names(f"variant {label!r}: {variant.algo}", hyperparams, keyword_names(ALGOS[variant.algo]) | PEERS_KEYS)
 
 
 def _section(config: str, env_id: str) -> dict[str, Any]:
@@ -235,7 +267,8 @@ def check_folder(plan: Plan, folder: Path) -> dict[str, Any]:
             if old[name] != new[name]:
                 raise ValueError(f"{str(folder)!r} is of another list, with {name}={old[name]!r}, not {new[name]!r}")
         for label in old["variants"].keys() & new["variants"].keys():
-            if old["variants"][label] != new["variants"][label]:
+            before = Variant(**old["variants"][label])
+            if before.config != plan.variants[label].config or before[1:] != Variant(**new["variants"][label])[1:]:
                 raise ValueError(f"{str(folder)!r} is of another list, whose {label!r} is {old['variants'][label]}")
         new["variants"] = {**old["variants"], **new["variants"]}
     return new
@@ -334,9 +367,9 @@ def train_command(plan: Plan, run: Run, device: str) -> list[str]:
     """
     params = [f"{name}:{value!r}" for name, value in {**plan.params, **run.variant.params}.items()]
     return [
-        *f"rl_zoo3.train --algo {ALGO} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
+        *f"rl_zoo3.train --algo {run.variant.algo} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
         *f"--eval-freq -1 --device {device}".split(),
-        *("--conf-file", find_config(run.variant.conf_file), "-f", str(run.folder)),
+        *("--conf-file", run.variant.config, "-f", str(run.folder)),
         *(["-params", *params] if params else []),
     ]
 

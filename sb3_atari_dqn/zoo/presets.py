@@ -16,6 +16,11 @@ def _folder() -> Path:
     return installed if installed.is_dir() else package.parent / "hyperparams"
 
 
+def _zoo_folder() -> Path:
+    """Where RL Zoo has its configurations."""
+    return Path(rl_zoo3.__file__).parent / "hyperparams"
+
+
 def presets() -> dict[str, Path]:
     """
     :return: path of each configuration, by the name that ``--conf-file`` takes
@@ -43,6 +48,14 @@ def ablations() -> dict[str, Path]:
     return {path.stem: path for path in sorted((_folder() / "ablations").glob("*.yml"))}
 
 
+def default_config(algo: str) -> str:
+    """
+    :param algo: name of an algorithm in RL Zoo
+    :return: path of the configuration that it is trained with if no other is given
+    """
+    return find_config(str(_zoo_folder() / f"{algo}.yml"))
+
+
 def find_config(config: str) -> str:
     """
     :param config: what somebody gave as ``--conf-file``: a path, the name of a preset, or a Python module
@@ -50,7 +63,7 @@ def find_config(config: str) -> str:
     :raises ValueError: if it is none of these, listing the presets
     """
     known = presets()
-    if Path(config).parent == Path(rl_zoo3.__file__).parent / "hyperparams" and Path(config).stem in known:
+    if Path(config).parent == _zoo_folder() and Path(config).stem in known:
         return str(known[Path(config).stem])  # RL Zoo's default: its copy is as old as the installation
     if Path(config).is_file():
         return config

@@ -200,14 +200,20 @@ def train_all(plan: Plan, runs: Sequence[Run], place: Place, device: str) -> Non
     :param device: of each training
     """
     waiting = [run for run in runs if score(plan, run) is None]
-    total = len(waiting) * plan.n_timesteps
-    bar: tqdm[Any] = tqdm(total=total, desc=f"{len(waiting)} runs", unit="step", smoothing=0.05)
+    bar: tqdm[Any] = tqdm(
+        total=len(waiting) * plan.n_timesteps,
+        initial=_steps(plan, waiting),
+        desc=f"{len(waiting)} runs",
+        unit="step",
+        smoothing=0.05,
+        disable=None,
+    )
     with bar, _ended_by_sigterm():
         try:
             pending = {place.submit(plan, run, device) for run in waiting}
             while pending:
                 done, pending = concurrent.futures.wait(pending, _LOOK_EVERY, concurrent.futures.FIRST_COMPLETED)
-                bar.n = sum(min(run.steps(), plan.n_timesteps) for run in waiting)
+                bar.n = _steps(plan, waiting)
                 bar.refresh()
                 for future in done:
                     error = future.exception()
@@ -217,3 +223,7 @@ def train_all(plan: Plan, runs: Sequence[Run], place: Place, device: str) -> Non
                     bar.write(format_status(plan, runs))
         finally:
             place.close()
+
+
+def _steps(plan: Plan, runs: Sequence[Run]) -> int:
+    return sum(min(run.steps(), plan.n_timesteps) for run in runs)

@@ -28,7 +28,6 @@ from sb3_atari_dqn.checkpoints.files import BrokenFileError
 from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.zoo.answers import failure_of
 from sb3_atari_dqn.zoo.plans import (
-    ALGO,
     EVALUATION_LOG,
     PLAN,
     TRAINING_LOG,
@@ -116,7 +115,7 @@ def _clear(run: Run, log: Path) -> None:
     :param run: the run
     :param log: file to say it in
     """
-    left = run.folder / ALGO
+    left = run.folder / run.variant.algo
     if not run.checkpoints.manifests():
         shutil.rmtree(left, ignore_errors=True)
         return
@@ -150,11 +149,12 @@ class ThisMachine(Place):
     """
     Processes on this machine.
 
-    :param n_jobs: how many at a time; each gets its share of the processor's cores
+    :param n_jobs: how many at a time; each gets its share of the cores that this process may use
     """
 
     def __init__(self, n_jobs: int) -> None:
-        n_threads = max((os.cpu_count() or 1) // n_jobs, 1)
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_threads = max(n_cores // n_jobs, 1)
         self._environment = {} if n_jobs == 1 else {"OMP_NUM_THREADS": str(n_threads)}
         self._pool = ThreadPoolExecutor(n_jobs)
         self._processes = Processes()

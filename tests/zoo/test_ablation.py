@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rl_zoo3
 import yaml
 
 from sb3_atari_dqn.zoo.plans import check, format_status, read_plan, runs_of, train_command
@@ -76,7 +77,21 @@ def test_trains_plays_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captur
     other = write(tmp_path / "other.yml", {**SMALL, "variants": {"plain": {"conf_file": "double"}}})
     with pytest.raises(SystemExit):
         ablation([other, "-f", str(folder)])
-    assert "whose 'plain' is {'conf_file': 'dqn_custom', 'params': {}}" in capsys.readouterr().err
+    assert "whose 'plain' is {'conf_file': None, 'params': {}, 'algo': 'dqn_custom'}" in capsys.readouterr().err
+
+
+def test_trains_the_algorithms_of_others_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stable-Baselines3's DQN, with RL Zoo's configuration, beside ours."""
+    dqn = {"algo": "dqn", "params": {"buffer_size": 1000, "learning_starts": 200}}
+    content = {**SMALL, "n_timesteps": 600, "params": {}, "variants": {"DQN": dqn}}
+    file, folder = write(tmp_path / "peers.yml", content), tmp_path / "runs"
+    ablation([file, "-f", str(folder)])
+    assert "interquartile mean" in capsys.readouterr().out
+    experiment = folder / "DQN" / "seed_1" / "dqn" / "BreakoutNoFrameskip-v4_1"
+    evaluation = json.loads((experiment / "evaluation_nature.json").read_text())
+    assert (evaluation["algo"], evaluation["training_steps"]) == ("dqn", 600)
+    run = next(runs_of(read_plan(file), folder))
+    assert 400 < run.steps() < 700  # those of games that have ended, with their no-ops
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,17 +107,22 @@ def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None:
     plan = read_plan(name)
     check(plan)
-    assert len(plan.variants) > 3
     assert plan.seeds == [1, 2, 3]
     runs = list(runs_of(plan, tmp_path))
-    assert len(runs) == 3 * len(plan.variants)
+    n_of_each_seed = len(plan.games) * len(plan.variants)
+    assert len(runs) == 3 * n_of_each_seed
     assert len({run.folder for run in runs}) == len(runs)
-    assert [run.seed for run in runs[: len(plan.variants)]] == [1] * len(plan.variants)
+    assert [run.seed for run in runs[:n_of_each_seed]] == [1] * n_of_each_seed
     for run in runs:
         command = train_command(plan, run, "cpu")
-        assert command[command.index("--conf-file") + 1] == str(presets()[run.variant.conf_file])
+        conf_file = Path(command[command.index("--conf-file") + 1])
+        if run.variant.algo == "dqn_custom":
+            assert conf_file == presets()[run.variant.conf_file or "dqn_custom"]
+        else:
+            assert conf_file == Path(rl_zoo3.__file__).parent / "hyperparams" / f"{run.variant.algo}.yml"
+        assert command[command.index("--algo") + 1] == run.variant.algo
         assert command[command.index("--seed") + 1] == str(run.seed)
-    assert len(format_status(plan, runs).splitlines()) == 1 + len(plan.variants)
+    assert len(format_status(plan, runs).splitlines()) == len(plan.games) * (1 + len(plan.variants))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +133,16 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
         ({"variants": {"a": {"params": {"n_step": 3}}}}, [], "no argument 'n_step'; did you mean 'n_steps'"),
         ({"variants": {"a": {"conf_file": "c51", "params": {"loss": "mse"}}}}, [], "loss='mse' is not what distribution="),
         ({"variants": {"a": {"conf_file": "pong"}}}, [], "has no section for 'BreakoutNoFrameskip-v4'.*it has PongNo"),
+        (
+            {"variants": {"a": {"algo": "dqn_costum"}}},
+            [],
+            "algo='dqn_costum' is not known; choose one of .*dqn_custom",
+        ),
+        (
+            {"variants": {"a": {"algo": "dqn"}}},  # SMALL's update_period is ours
+            [],
+            "variant 'a': dqn has no argument 'update_period'; did you mean",
+        ),
         ({"variants": {"../a": {}}}, [], "variant '../a' must be a name for a folder"),
         ({"variants": {}}, [], "needs variants"),
         ({"seed": [1]}, [], "has no argument 'seed'; did you mean 'seeds'"),
@@ -149,4 +179,4 @@ def test_bad_files(content: str, message: str, tmp_path: Path, capsys: pytest.Ca
     assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ablation(["nothing", "-f", str(tmp_path / "runs")])
-    assert "'nothing' is neither a file nor one of ladder, pong, rainbow" in capsys.readouterr().err
+    assert "'nothing' is neither a file nor one of ladder, pong, rainbow, sb3" in capsys.readouterr().err
