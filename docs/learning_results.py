@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.report.curves import training_scores
@@ -74,9 +75,10 @@ def _command(run: Path) -> str:
     """
     args = find_run(run, trust=True).args
     words = ["python", "-m", "rl_zoo3.train", "--algo", args["algo"], "--env", args["env"]]
-    preset = next((name for name, path in presets().items() if str(path) == args.get("conf_file")), args.get("conf_file"))
+    config = Path(args.get("conf_file") or args["algo"])
+    preset = config.stem if config.stem in presets() else config.name
     for option, value in (
-        ("--conf-file", preset),
+        ("--conf-file", preset if args.get("conf_file") else None),
         ("--seed", args["seed"]),
         ("-n", args.get("n_timesteps") if args.get("n_timesteps", -1) > 0 else None),
         ("--num-threads", args.get("num_threads") if args.get("num_threads", -1) > 0 else None),
@@ -135,10 +137,11 @@ def _draw(results: list[tuple[Evaluation, dict[str, Any]]]) -> Figure:
             axes.plot(curve[against], curve["score"], color=color, alpha=0.8, label=evaluation.label)
             axes.plot(curve[against][-1], evaluation.scores.mean(), "D", color=color, clip_on=False)
         axes.set_xlabel("agent steps" if against == "steps" else "minutes")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
     handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     panels[0].legend(handles.values(), handles.keys())
-    panels[0].set_ylabel("score: last 30 games of training, games played at the end")
+    panels[0].set_ylabel("score of training; ◆ at the end")
     return figure
 
 
@@ -158,7 +161,7 @@ def main() -> None:
     showing.add_argument("-o", "--output", type=Path, help="picture to write")
     args = parser.parse_args()
     if args.command == "show":
-        print(show(sorted(args.folder.glob("*.json")), args.output))
+        print(show(sorted(args.folder.glob("*.json"), key=lambda file: file.name.lower()), args.output))
         return
     commit = (
         args.commit

@@ -6,6 +6,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from matplotlib.lines import Line2D
 
 from sb3_atari_dqn.evaluation.statistics import Estimate
@@ -39,6 +40,7 @@ def plot_comparison(
         if panel in curves:
             _draw_bands(axes, curves[panel], colors)
             axes.set(title=panel, xlabel="agent steps", ylabel="score")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
         elif panel in aggregates:
             _draw_intervals(axes, aggregates[panel], colors)
             axes.set(title=panel, xlabel="human-normalised score")

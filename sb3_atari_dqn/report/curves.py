@@ -8,6 +8,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from stable_baselines3.common.monitor import LoadMonitorResultsError, get_monitor_files
 
 from sb3_atari_dqn.evaluation.statistics import Estimate, estimate, mean
@@ -98,6 +99,7 @@ def plot_scores(runs: Mapping[str, Path]) -> Figure:
                 means = arrays["results"].mean(axis=1)
                 axes.plot(arrays["timesteps"], means, "D", color=color, label=f"{name}, evaluations")
     axes.set(xlabel="agent steps", ylabel="score")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
