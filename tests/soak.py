@@ -183,7 +183,7 @@ class Soak:
 
     def fill_disk(self, name: str, n_times: int) -> Result:
         """
-        Let a small disk be full for a while.
+        Let a small disk be full for a while. A run that ends meanwhile is resumed when there is room again.
 
         :param name: a kind of run
         :param n_times: how often
@@ -204,14 +204,17 @@ class Soak:
                     break
                 tried += 1
                 ballast = disk / "ballast"
-                free = shutil.disk_usage(disk).free
-                ballast.write_bytes(bytes(max(free - 2**20, 0)))  # logs are written still
-                n_before, n_said = n_checkpoints(run), command.output.count("No checkpoint could be written")
-                command.wait_for(lambda n_said=n_said: command.output.count("No checkpoint could") > n_said)  # type: ignore[misc]
+                _fill(ballast)
+                n_before = n_checkpoints(run)
+                _wait_for_complaint(command)
                 store = CheckpointStore(run / FOLDER)
                 is_kept = store.find_good()[1] == []
                 ballast.unlink()
-                command.wait_for(lambda n_before=n_before: n_checkpoints(run) > n_before)  # type: ignore[misc]
+                _wait_for_checkpoint(command, run, n_before)
+                if n_checkpoints(run) == n_before:
+                    command.wait()
+                    command = resume(run)
+                    _wait_for_checkpoint(command, run, n_before)
                 survived += is_kept and n_checkpoints(run) > n_before
             command.wait()
             different = differences(expected, contents(run))
@@ -235,6 +238,33 @@ def _small_disk(folder: Path, megabytes: int = 60) -> Iterator[Path | None]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def _wait_for_complaint(command: Command) -> None:
+    """
+    :param command: trains on a full disk; this waits until it says so once more, or ends
+    """
+    words = "No checkpoint could be written"
+    n_said = command.output.count(words)
+    command.wait_for(lambda: command.output.count(words) > n_said)
+
+
+def _wait_for_checkpoint(command: Command, run: Path, n_before: int) -> None:
+    """
+    :param command: trains
+    :param run: its folder
+    :param n_before: how many checkpoints there were; this waits for more, or the end
+    """
+    command.wait_for(lambda: n_checkpoints(run) > n_before)
+
+
+def _fill(ballast: Path) -> None:
+    """
+    :param ballast: file to write, which leaves a megabyte of its disk for logs, while somebody else writes there too
+    """
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while shutil.disk_usage(ballast.parent).free > 2**20:
+            file.write(bytes(2**18))
 
 
 def main() -> None:
