@@ -6,8 +6,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from sb3_atari_dqn.evaluation.statistics import Estimate
 
