@@ -3,7 +3,8 @@
 # make soak     training runs that are killed, stopped and broken: not in the tests, takes half an hour
 ENV = PongNoFrameskip-v4
 STEPS = 240000
-# the preset is made for a million steps; here it explores as long as there
+SEED = 1
+# as many steps with random actions as in the preset's million, when there are 240,000
 PARAMS = exploration_fraction:0.32
 PYTHON ?= python3
 
@@ -14,8 +15,8 @@ LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
 .PHONY: train test soak lint type docs format
 
 train: .venv/ready
-	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file cpu -n $(STEPS) \
-		--eval-freq 100000 --n-eval-envs 5 --progress -params $(PARAMS)
+	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file cpu --seed $(SEED) -n $(STEPS) \
+		--eval-freq 100000 --n-eval-envs 5 --progress $(if $(PARAMS),-params $(PARAMS))
 	$(BIN)/python -m sb3_atari_dqn plot $(LATEST_RUN)
 	$(BIN)/python -m sb3_atari_dqn evaluate $(LATEST_RUN) --episodes 10
 	$(BIN)/python -m rl_zoo3.record_video --algo dqn_custom --env $(ENV) -f logs -n 1000

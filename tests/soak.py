@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from tests.checkpoints.runs import RUNS, Command, contents, differences, n_checkpoints, resume, run_folder, start
 
+#: what is said on a full disk
+NO_CHECKPOINT = "No checkpoint could be written"
+
 
 class Result(NamedTuple):
     """
@@ -204,9 +207,10 @@ class Soak:
                     break
                 tried += 1
                 ballast = disk / "ballast"
+                n_said = command.output.count(NO_CHECKPOINT)
                 _fill(ballast)
                 n_before = n_checkpoints(run)
-                _wait_for_complaint(command)
+                _wait_for_complaint(command, n_said)
                 store = CheckpointStore(run / FOLDER)
                 is_kept = store.find_good()[1] == []
                 ballast.unlink()
@@ -240,13 +244,12 @@ def _small_disk(folder: Path, megabytes: int = 60) -> Iterator[Path | None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def _wait_for_complaint(command: Command) -> None:
+def _wait_for_complaint(command: Command, n_said: int) -> None:
     """
-    :param command: trains on a full disk; this waits until it says so once more, or ends
+    :param command: trains on a full disk
+    :param n_said: how often it has said so; this waits for more, or the end
     """
-    words = "No checkpoint could be written"
-    n_said = command.output.count(words)
-    command.wait_for(lambda: command.output.count(words) > n_said)
+    command.wait_for(lambda: command.output.count(NO_CHECKPOINT) > n_said)
 
 
 def _wait_for_checkpoint(command: Command, run: Path, n_before: int) -> None:

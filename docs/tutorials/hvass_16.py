@@ -250,7 +250,7 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #      - the curve is in the picture above
 #    * - the sweep is one reason for the fast start
 #      - on four doors in a row the agent learns with it and does not without it (``tests/test_sweep_dqn.py``); on Breakout,
-#        DQN with the same input and network came to 6.00 in as many states (:ref:`results <dqn-sweep-results>`)
+#        DQN with the same input and network came to 6.00 in as many states (:doc:`results </dqn_sweep>`)
 #    * - so are the small memory at the start and the balanced batches
 #      - not measured here
 #    * - the motion tracer serves in place of several frames

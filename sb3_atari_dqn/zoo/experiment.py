@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pprint import pprint
 from typing import TYPE_CHECKING, Any
@@ -227,8 +227,7 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     :raises TypeError: for a key that does not exist, naming the nearest one
     """
     algorithm = ALGORITHMS[algo]
-    for key in FROM_COMMAND_LINE & hyperparams.keys():
-        raise ValueError(f"{key!r} cannot be set in a configuration: RL Zoo takes it from the command line")
+    check_from_command_line(hyperparams)
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     Settings.of(hyperparams)
     algorithm.check_values(hyperparams)
@@ -258,6 +257,15 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
             check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})
         if hasattr(wrapper, "check_values"):
             wrapper.check_values(**kwargs)
+
+
+def check_from_command_line(hyperparams: Mapping[str, Any]) -> None:
+    """
+    :param hyperparams: what a configuration holds for one environment, of any algorithm
+    :raises ValueError: for what RL Zoo gives itself
+    """
+    for key in FROM_COMMAND_LINE & hyperparams.keys():
+        raise ValueError(f"{key!r} cannot be set in a configuration: RL Zoo takes it from the command line")
 
 
 def setup_experiment(

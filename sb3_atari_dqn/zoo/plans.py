@@ -29,9 +29,10 @@ from sb3_atari_dqn.progress_log import last_steps
 from sb3_atari_dqn.report.curves import training_scores
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.experiment import ZOO_KEYS, check_hyperparams
+from sb3_atari_dqn.zoo.experiment import ZOO_KEYS, check_from_command_line, check_hyperparams
 from sb3_atari_dqn.zoo.presets import ablations, default_config, find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
+from sb3_atari_dqn.zoo.runs import find_preprocessing
 
 #: what is trained if a variant does not say
 ALGO = "dqn_custom"
@@ -146,7 +147,7 @@ class Run(NamedTuple):
             return last_steps(self.experiment)
         try:
             return int(training_scores(self.experiment)["steps"].max())
-        except (LoadMonitorResultsError, ValueError):  # no game has ended, or a line is being written
+        except (LoadMonitorResultsError, OSError, KeyError, ValueError):  # no game has ended, or files are being written
             return 0
 
 
@@ -184,9 +185,26 @@ def read_plan(name: str) -> Plan:
         for label, variant in content["variants"].items():
             check_names(f"variant {label!r}", variant or {}, Variant._fields)
             variants[str(label)] = Variant(**(variant or {}))
+            _check_types(f"variant {label!r}: ", variants[str(label)])
     except TypeError as error:
         raise ValueError(str(error)) from error
+    if not isinstance(content.get("params", {}), dict):
+        raise ValueError(f"{str(path)!r}: params={content['params']!r} must be hyperparameters by name")
     return Plan(**{**content, "variants": variants})
+
+
+def _check_types(what: str, variant: Variant) -> None:
+    """
+    :param what: to begin an error with
+    :param variant: what a file holds
+    :raises ValueError: for what is no name, or no dictionary
+    """
+    if variant.conf_file is not None and not isinstance(variant.conf_file, str):
+        raise ValueError(f"{what}conf_file={variant.conf_file!r} must be the name of a preset, or a file")
+    if not isinstance(variant.algo, str):
+        raise ValueError(f"{what}algo={variant.algo!r} must be the name of an algorithm in RL Zoo")
+    if not isinstance(variant.params, dict):
+        raise ValueError(f"{what}params={variant.params!r} must be hyperparameters by name")
 
 
 def check(plan: Plan) -> None:
@@ -216,14 +234,20 @@ def check(plan: Plan) -> None:
     for label, variant in plan.variants.items():
         if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
             raise ValueError(f"variant {label!r} must be a name for a folder")
-        if variant.algo not in ALGOS:
-            raise ValueError(f"variant {label!r}: algo={variant.algo!r} is not known; choose one of {', '.join(ALGOS)}")
+        known = dict.fromkeys([*ALGORITHMS, *ALGOS])
+        if variant.algo not in known:
+            raise ValueError(f"variant {label!r}: algo={variant.algo!r} is not known; choose one of {', '.join(known)}")
+        for params in (plan.params, variant.params):
+            if "n_timesteps" in params:
+                raise ValueError(f"n_timesteps={params['n_timesteps']!r} does not go into params: it is the list's")
         for env in plan.games:
             hyperparams = {**_section(variant.config, env), **plan.params, **variant.params}
             if variant.algo in ALGORITHMS:
                 check_hyperparams(variant.algo, hyperparams)
             else:
+                check_from_command_line(hyperparams)
                 check_names(f"variant {label!r}: {variant.algo}", hyperparams, keyword_names(ALGOS[variant.algo]) | PEERS_KEYS)
+            find_preprocessing(hyperparams)
 
 
 def _section(config: str, env_id: str) -> dict[str, Any]:
@@ -267,11 +291,18 @@ def check_folder(plan: Plan, folder: Path) -> dict[str, Any]:
             if old[name] != new[name]:
                 raise ValueError(f"{str(folder)!r} is of another list, with {name}={old[name]!r}, not {new[name]!r}")
         for label in old["variants"].keys() & new["variants"].keys():
-            before = Variant(**old["variants"][label])
-            if before.config != plan.variants[label].config or before[1:] != Variant(**new["variants"][label])[1:]:
+            if _what(Variant(**old["variants"][label])) != _what(Variant(**new["variants"][label])):
                 raise ValueError(f"{str(folder)!r} is of another list, whose {label!r} is {old['variants'][label]}")
         new["variants"] = {**old["variants"], **new["variants"]}
     return new
+
+
+def _what(variant: Variant) -> tuple[str, str, Mapping[str, Any]]:
+    """
+    :param variant: of a list
+    :return: what is trained, however it is said
+    """
+    return variant.algo, variant.conf_file or variant.algo, variant.params
 
 
 def write_plan(content: Mapping[str, Any], folder: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import rl_zoo3
 
+from sb3_atari_dqn.zoo.register import ALGORITHMS
+
 
 def _folder() -> Path:
     """Where the YAML files are: inside an installed package, beside it in an editable installation."""
@@ -53,7 +55,7 @@ def default_config(algo: str) -> str:
     :param algo: name of an algorithm in RL Zoo
     :return: path of the configuration that it is trained with if no other is given
     """
-    return find_config(str(_zoo_folder() / f"{algo}.yml"))
+    return str(presets()[algo] if algo in ALGORITHMS else _zoo_folder() / f"{algo}.yml")
 
 
 def find_config(config: str) -> str:
@@ -63,7 +65,7 @@ def find_config(config: str) -> str:
     :raises ValueError: if it is none of these, listing the presets
     """
     known = presets()
-    if Path(config).parent == _zoo_folder() and Path(config).stem in known:
+    if Path(config).parent == _zoo_folder() and Path(config).stem in ALGORITHMS:
         return str(known[Path(config).stem])  # RL Zoo's default: its copy is as old as the installation
     if Path(config).is_file():
         return config

@@ -111,10 +111,8 @@ class Run(NamedTuple):
         """
         hyperparams = self.hyperparams()
         env_kwargs = {**(hyperparams.get("env_kwargs") or {}), **(self.args.get("env_kwargs") or {})}
-        for name in env_kwargs.keys() - _RULES_OF_ENV:
-            raise ValueError(f"{str(self.folder)!r}: env_kwargs: {name}={env_kwargs[name]!r} does not go with a protocol")
         try:
-            return find_preprocessing(hyperparams)
+            return find_preprocessing({**hyperparams, "env_kwargs": env_kwargs})
         except ValueError as error:
             raise ValueError(f"{str(self.folder)!r}: {error}") from None
 
@@ -147,8 +145,11 @@ def find_preprocessing(hyperparams: Mapping[str, Any]) -> Preprocessing:
     """
     :param hyperparams: what a configuration holds for one environment
     :return: the picture that its wrappers make
-    :raises ValueError: for wrappers that protocols do not know
+    :raises ValueError: for wrappers and arguments of the game that protocols do not know
     """
+    env_kwargs = hyperparams.get("env_kwargs") or {}
+    for name in env_kwargs.keys() - _RULES_OF_ENV:
+        raise ValueError(f"env_kwargs: {name}={env_kwargs[name]!r} does not go with a protocol")
     for key in ("normalize", "vec_env_wrapper"):
         if hyperparams.get(key):
             raise ValueError(f"{key}={hyperparams[key]!r} does not go with a protocol")

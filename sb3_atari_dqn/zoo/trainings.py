@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import queue
 import re
 import shutil
 import signal
@@ -20,9 +21,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 from sb3_atari_dqn.checkpoints.files import BrokenFileError
 from sb3_atari_dqn.checkpoints.store import FolderLock
@@ -149,23 +152,43 @@ class ThisMachine(Place):
     """
     Processes on this machine.
 
-    :param n_jobs: how many at a time; each gets its share of the cores that this process may use
+    :param n_jobs: how many at a time; each gets its share of the cores that this process may use, and on Linux no others
     """
 
     def __init__(self, n_jobs: int) -> None:
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        n_threads = max(n_cores // n_jobs, 1)
-        self._environment = {} if n_jobs == 1 else {"OMP_NUM_THREADS": str(n_threads)}
+        self._is_alone = n_jobs == 1
+        self._shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+        for share in shares_of_cores(n_jobs):
+            self._shares.put(share)
         self._pool = ThreadPoolExecutor(n_jobs)
         self._processes = Processes()
 
     def submit(self, plan: Plan, run: Run, device: str) -> "Future[bool]":
-        start = functools.partial(self._processes.run, environment=self._environment)
-        return self._pool.submit(train_and_play, plan, run, device, start)
+        return self._pool.submit(self._train_and_play, plan, run, device)
+
+    def _train_and_play(self, plan: Plan, run: Run, device: str) -> bool:
+        cores = self._shares.get()
+        environment = {} if self._is_alone else {"OMP_NUM_THREADS": str(len(cores))}
+        try:
+            start = functools.partial(self._processes.run, environment=environment, cores=cores)
+            return train_and_play(plan, run, device, start)
+        finally:
+            self._shares.put(cores)
 
     def close(self) -> None:
         self._processes.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+
+def shares_of_cores(n_jobs: int) -> list[list[int]]:
+    """
+    :param n_jobs: how many processes there are at a time
+    :return: numbers of the cores for each; with more processes than cores, several have the same one
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if n_jobs > len(cores):
+        return [[cores[job % len(cores)]] for job in range(n_jobs)]
+    return [share.tolist() for share in np.array_split(cores, n_jobs)]
 
 
 class RayCluster(Place):
@@ -242,11 +265,12 @@ class Processes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._is_over = False
 
-    def run(self, command: list[str], log: Path, environment: Mapping[str, str]) -> bool:
+    def run(self, command: list[str], log: Path, environment: Mapping[str, str], cores: Sequence[int] | None = None) -> bool:
         """
         :param command: module and arguments
         :param log: file for what it prints, behind what is there already
         :param environment: variables to set
+        :param cores: numbers of those that it may use, on Linux; None for all of this process
         :return: whether it succeeded
         """
         with log.open("ab") as file:
@@ -260,7 +284,7 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                     start_new_session=True,  # Ctrl-C would make RL Zoo save half a model
-                    preexec_fn=functools.partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
+                    preexec_fn=functools.partial(_begin, os.getpid(), cores) if sys.platform == "linux" else None,
                 )
                 self._running.add(process)
             try:
@@ -276,8 +300,15 @@ class Processes:
                 process.terminate()
 
 
-def _end_with(parent: int) -> None:
-    """Let this process be told to end when its parent ends, however that ends; its folder is given to another one then."""
+def _begin(parent: int, cores: Sequence[int] | None) -> None:
+    """
+    Let this process be told to end when its parent ends, however that ends; its folder is given to another one then.
+
+    :param parent: process that has started it
+    :param cores: numbers of those that it may use
+    """
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)

@@ -10,7 +10,7 @@ import pytest
 import rl_zoo3
 import yaml
 
-from sb3_atari_dqn.zoo.plans import check, format_status, read_plan, runs_of, train_command
+from sb3_atari_dqn.zoo.plans import check, check_folder, format_status, read_plan, runs_of, train_command, write_plan
 from sb3_atari_dqn.zoo.presets import ablations, presets
 from sb3_atari_dqn.zoo.sweep import ablation
 
@@ -94,6 +94,37 @@ def test_trains_the_algorithms_of_others_too(tmp_path: Path, capsys: pytest.Capt
     assert 400 < run.steps() < 700  # those of games that have ended, with their no-ops
 
 
+@pytest.mark.parametrize("algo", ["dqn", "qrdqn", "ppo", "a2c"])
+def test_others_have_the_configuration_of_rl_zoo(algo: str, tmp_path: Path) -> None:
+    """One of ours has the name of sb3-contrib's QR-DQN."""
+    plan = read_plan(write(tmp_path / "peers.yml", {**SMALL, "params": {}, "variants": {"peer": {"algo": algo}}}))
+    check(plan)
+    command = train_command(plan, next(runs_of(plan, tmp_path)), "cpu")
+    assert Path(command[command.index("--conf-file") + 1]) == Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
+
+
+def test_how_far_a_run_of_others_is_while_its_files_are_made(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path / "peers.yml", {**SMALL, "params": {}, "variants": {"peer": {"algo": "dqn"}}}))
+    run = next(runs_of(plan, tmp_path))
+    assert run.steps() == 0
+    run.experiment.mkdir(parents=True)
+    monitor = run.experiment / "0.monitor.csv"
+    for content in ("", '#{"t_start": 1.0', '#{"t_start": 1.0, "env_id": "BreakoutNoFrameskip-v4"}\n', "#{}\nr,l,t\n1,80,2\n"):
+        monitor.write_text(content)
+        assert run.steps() == 0
+    monitor.write_text('#{"t_start": 1.0, "env_id": "BreakoutNoFrameskip-v4"}\nr,l,t\n1.0,80,2.0\n')
+    assert run.steps() == 20
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """There was no ``algo``, and the algorithm's own configuration had its name."""
+    plan = read_plan(write(tmp_path / "small.yml", SMALL))
+    content = check_folder(plan, tmp_path)
+    content["variants"]["plain"] = {"conf_file": "dqn_custom", "params": {}}
+    write_plan(content, tmp_path)
+    check_folder(plan, tmp_path)
+
+
 def test_a_run_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What an optimizer makes of its arguments, only the training finds out."""
     policy_kwargs = {"features_extractor_class": "NipsCNN", "optimizer_kwargs": {"eps": "nonsense"}}
@@ -143,6 +174,18 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
             [],
             "variant 'a': dqn has no argument 'update_period'; did you mean",
         ),
+        ({"variants": {"a": {"algo": "dqn"}}, "params": {"seed": 3}}, [], "'seed' cannot be set in a configuration"),
+        (
+            {"variants": {"a": {"algo": "dqn"}}, "params": {"normalize": True}},
+            [],
+            "normalize=True does not go with a protocol",
+        ),
+        ({"params": {"env_kwargs": {"difficulty": 1}, "native_envs": False}}, [], "env_kwargs: difficulty=1 does not go with"),
+        ({"params": {"n_timesteps": 500}}, [], "n_timesteps=500 does not go into params: it is the list's"),
+        ({"params": [1]}, [], r"params=\[1\] must be hyperparameters by name"),
+        ({"variants": {"a": {"params": [1]}}}, [], r"variant 'a': params=\[1\] must be hyperparameters by name"),
+        ({"variants": {"a": {"algo": ["dqn"]}}}, [], r"variant 'a': algo=\['dqn'\] must be the name of an algorithm"),
+        ({"variants": {"a": {"conf_file": 3}}}, [], "variant 'a': conf_file=3 must be the name of a preset, or a file"),
         ({"variants": {"../a": {}}}, [], "variant '../a' must be a name for a folder"),
         ({"variants": {}}, [], "needs variants"),
         ({"seed": [1]}, [], "has no argument 'seed'; did you mean 'seeds'"),

@@ -235,7 +235,7 @@ def test_rainbow_is_rainbow(tmp_path: Path) -> None:
 def test_cpu_is_pong_at_a_constant_rate() -> None:
     cpu, pong = read("cpu", "atari"), read("pong", "PongNoFrameskip-v4")
     assert {key for key in cpu.keys() | pong.keys() if cpu.get(key) != pong.get(key)} == {"learning_rate", "n_timesteps"}
-    assert f"lin_{cpu['learning_rate']}" == f"lin_{float(pong['learning_rate'].removeprefix('lin_'))}"
+    assert cpu["learning_rate"] == float(pong["learning_rate"].removeprefix("lin_"))
 
 
 def test_motion_tracer_changes_input_network_and_discount_only() -> None:

@@ -33,7 +33,7 @@ from sb3_atari_dqn.zoo.plans import (
     write_plan,
 )
 from sb3_atari_dqn.zoo.sweep import ablation, sweep
-from sb3_atari_dqn.zoo.trainings import Processes, train_and_play
+from sb3_atari_dqn.zoo.trainings import Processes, shares_of_cores, train_and_play
 from tests.waiting import LONG, wait_for
 from tests.zoo.test_ablation import SMALL, write
 
@@ -233,6 +233,25 @@ def test_a_process_ends_with_whoever_started_it(tmp_path: Path) -> None:
     parent.kill()
     parent.wait(LONG)
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to some cores")
+def test_each_process_has_its_own_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 0, 2, 3, 5})
+    assert shares_of_cores(1) == [[0, 2, 3, 5, 7]]
+    assert shares_of_cores(2) == [[0, 2, 3], [5, 7]]
+    assert shares_of_cores(6) == [[0], [2], [3], [5], [7], [0]]
+    monkeypatch.undo()
+
+    core = shares_of_cores(100)[-1]
+    processes = Processes()
+    arguments = (["tests.zoo.sleeper", str(tmp_path / "pid")], tmp_path / "log", {}, core)
+    started = threading.Thread(target=processes.run, args=arguments)
+    started.start()
+    pid = wait_for(lambda: number_in(tmp_path / "pid"))
+    assert os.sched_getaffinity(pid) == set(core)
+    processes.terminate()
+    started.join(LONG)
 
 
 def test_after_the_end_nothing_is_started(tmp_path: Path) -> None:
