@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.report.curves import training_scores
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.presets import default_config, presets
 from sb3_atari_dqn.zoo.runs import find_run
 
 #: points of a curve in a file
@@ -62,7 +63,10 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
         with np.load(run / "evaluations.npz") as arrays:
             scores = arrays["results"].mean(axis=1).round(2).tolist()
             result["training"]["evaluations"] = {"steps": arrays["timesteps"].tolist(), "score": scores}
-    file = into / f"{result['label'].replace(' ', '_')}_seed_{result['training_seed']}.json"
+    name = f"{result['label']}_seed_{result['training_seed']}.json".replace(" ", "_").replace("/", "-")
+    file = into / name
+    if file.exists() and (there := json.loads(file.read_text(encoding="utf-8"))["env_id"]) != result["env_id"]:
+        raise SystemExit(f"{file} is of {there}, not of {result['env_id']}: give each game a folder of its own")
     into.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return file
@@ -75,10 +79,13 @@ def _command(run: Path) -> str:
     """
     args = find_run(run, trust=True).args
     words = ["python", "-m", "rl_zoo3.train", "--algo", args["algo"], "--env", args["env"]]
-    config = Path(args.get("conf_file") or args["algo"])
-    preset = config.stem if config.stem in presets() else config.name
+    config = args.get("conf_file") or default_config(args["algo"])
+    if Path(config) == Path(default_config(args["algo"])):
+        config = None
+    elif (preset := presets().get(Path(config).stem)) is not None and not _differ(Path(config), preset):
+        config = preset.stem
     for option, value in (
-        ("--conf-file", preset if args.get("conf_file") else None),
+        ("--conf-file", config),
         ("--seed", args["seed"]),
         ("-n", args.get("n_timesteps") if args.get("n_timesteps", -1) > 0 else None),
         ("--num-threads", args.get("num_threads") if args.get("num_threads", -1) > 0 else None),
@@ -87,8 +94,19 @@ def _command(run: Path) -> str:
         ("--n-eval-envs", args.get("n_eval_envs") if args.get("eval_freq", -1) > 0 else None),
     ):
         words += [] if value is None else [option, str(value)]
-    changed = args.get("hyperparams") or {}
-    return shlex.join([*words, *(["-params", *(f"{name}:{value!r}" for name, value in changed.items())] if changed else [])])
+    for option, key in (("--env-kwargs", "env_kwargs"), ("--eval-env-kwargs", "eval_env_kwargs"), ("-params", "hyperparams")):
+        pairs = [f"{name}:{value!r}" for name, value in (args.get(key) or {}).items()]
+        words += [option, *pairs] if pairs else []
+    return shlex.join(words)
+
+
+def _differ(file: Path, preset: Path) -> bool:
+    """
+    :param file: that a run was trained with, which may be gone by now
+    :param preset: of the package
+    :return: whether the file is there, and is another one than the preset
+    """
+    return file.is_file() and yaml.safe_load(file.read_text()) != yaml.safe_load(preset.read_text())
 
 
 def show(files: list[Path], picture: Path | None) -> str:
@@ -115,7 +133,10 @@ def show(files: list[Path], picture: Path | None) -> str:
         steps = evaluated[0][1]["steps"]
         lines += ["", f"| | seed | {' | '.join(f'{step:,}' for step in steps)} steps |", "|" + "---|" * (2 + len(steps))]
         for evaluation, scores in evaluated:
-            assert scores["steps"] == steps  # of one experiment
+            if scores["steps"] != steps:
+                raise SystemExit(
+                    f"{evaluation.label}, seed {evaluation.training_seed}, was evaluated at other steps: {scores['steps']}"
+                )
             row = [f"{score:.1f}" for score in scores["score"]]
             lines.append(f"| {evaluation.label} | {evaluation.training_seed} | {' | '.join(row)} |")
     if picture is not None:

@@ -1,17 +1,21 @@
 """``docs/learning_results.py``, and that the tables in the documentation are what it prints of the files beside them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.report.curves import training_scores
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
+from sb3_atari_dqn.zoo.presets import presets
+from sb3_atari_dqn.zoo.run_files import read_args
 from tests.report.runs import train_short
 
 REPOSITORY = Path(__file__).parents[1]
@@ -63,6 +67,36 @@ def test_collects_and_shows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     compare([str(file)])
     assert "C51" in capsys.readouterr().out
+
+
+def test_the_command_names_what_a_run_was_made_of(tmp_path: Path) -> None:
+    """A preset by its name wherever its file was, the user's own file by its path, nothing for the algorithm's default."""
+    run = train_short(tmp_path / "logs")
+    evaluate([str(run), "--protocol", "nature", "--episodes", "1"])
+    own = tmp_path / "double.yml"
+    own.write_text("atari: {}")
+    elsewhere = tmp_path / "elsewhere" / "pong.yml"
+    elsewhere.parent.mkdir()
+    shutil.copy(presets()["pong"], elsewhere)
+    arguments = run / "BreakoutNoFrameskip-v4" / "args.yml"
+    args = read_args(arguments, trust=True)
+    for conf_file, option in (
+        (str(own), f"--conf-file {own} "),
+        (str(elsewhere), "--conf-file pong "),
+        ("/gone/c51.yml", "--conf-file c51 "),
+        (str(presets()["dqn_custom"]), ""),
+    ):
+        arguments.write_text(yaml.safe_dump(dict(args) | {"conf_file": conf_file, "env_kwargs": {"frameskip": 1}}))
+        file = call(
+            "collect", run, "--machine", "2 cores", "--commit", "abc", "--label", "C51", "--into", tmp_path / "results"
+        )
+        command = json.loads(Path(file.strip()).read_text())["training"]["command"]
+        assert f"--env BreakoutNoFrameskip-v4 {option}--seed 1 -n 400 " in command
+        assert " --env-kwargs frameskip:1 -params " in command
+    other = json.loads(Path(file.strip()).read_text()) | {"env_id": "PongNoFrameskip-v4"}
+    Path(file.strip()).write_text(json.dumps(other))
+    with pytest.raises(AssertionError, match="is of PongNoFrameskip-v4, not of BreakoutNoFrameskip-v4: give each game"):
+        call("collect", run, "--machine", "2 cores", "--commit", "abc", "--label", "C51", "--into", tmp_path / "results")
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
