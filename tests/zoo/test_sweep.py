@@ -245,8 +245,8 @@ def test_each_process_has_its_own_cores(tmp_path: Path, monkeypatch: pytest.Monk
 
     core = shares_of_cores(100)[-1]
     processes = Processes()
-    arguments = (["tests.zoo.sleeper", str(tmp_path / "pid")], tmp_path / "log", {}, core)
-    started = threading.Thread(target=processes.run, args=arguments)
+    command = ["tests.zoo.sleeper", str(tmp_path / "pid")]
+    started = threading.Thread(target=processes.run, args=(command, tmp_path / "log", {}, core))
     started.start()
     pid = wait_for(lambda: number_in(tmp_path / "pid"))
     assert os.sched_getaffinity(pid) == set(core)
