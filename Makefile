@@ -1,6 +1,6 @@
 # make train    set up an environment with pinned versions, then train, draw the curve, evaluate and record a video
 # make test     the same set-up, then the whole test suite
-# make soak     training runs that are killed, stopped and broken: not in the tests, takes half an hour
+# make soak     training runs that are killed, stopped and broken: not in the tests
 ENV = PongNoFrameskip-v4
 STEPS = 240000
 SEED = 1
