@@ -5,7 +5,7 @@ ENV = PongNoFrameskip-v4
 STEPS = 240000
 SEED = 1
 # as many steps with random actions as in the preset's million, when there are 240,000
-PARAMS = exploration_fraction:0.32
+PARAMS = exploration_fraction:0.333
 PYTHON ?= python3
 
 BIN = .venv/bin

@@ -119,13 +119,13 @@ def show(files: list[Path], picture: Path | None) -> str:
     results = [(Evaluation.load(file), json.loads(file.read_text(encoding="utf-8"))["training"]) for file in files]
     fastest = min(training["curve"]["minutes"][-1] for _, training in results)
     columns = ["", "seed", "steps", "mean", "standard deviation", "minimum", "maximum", "minutes"]
-    lines = [f"| {' | '.join([*columns, f'training at {fastest:.0f} minutes'])} |", "|" + "---|" * 9]
+    lines = [f"| {' | '.join([*columns, f'training at {fastest:.1f} minutes'])} |", "|" + "---|" * 9]
     for evaluation, training in results:
         mean, std, minimum, _, maximum = evaluation.summary()
         curve = training["curve"]
         lines.append(
             f"| {evaluation.label} | {evaluation.training_seed} | {evaluation.training_steps:,} "
-            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.0f} "
+            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.1f} "
             f"| {np.interp(fastest, curve['minutes'], curve['score']):.2f} |"
         )
     evaluated = [(evaluation, training["evaluations"]) for evaluation, training in results if "evaluations" in training]

@@ -76,7 +76,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
     https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html#parameters
 
     :param policy: ``"CnnPolicy"``, ``"MlpPolicy"``, ``"MultiInputPolicy"`` or a class. ``policy_kwargs`` takes
-        ``features_extractor_class`` by name too: ``"NipsCNN"``, ``"NatureCNN"``, ``"TutorialCNN"``.
+        ``features_extractor_class`` by name too: ``"NipsCNN"``, ``"NatureCNN"``, ``"ImpalaCNN"``, ``"TutorialCNN"``.
     :param env: the environment to learn from, or its id
     :param replay_buffer_class: a class, ``"FrameReplayBuffer"`` by name, or ``None`` for Stable-Baselines3's choice
     :param loss: ``"huber"`` (the gradient is clipped, not the objective: Nature's error clipping) or ``"mse"``. ``None`` is

@@ -252,5 +252,6 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 #    * - it reaches 1,500 in Space Invaders after 50 million frames and ten days; DeepMind's reached 1,976
 #      - not measured here
 #
-# What would measure them is ready: ``ablation ladder`` above, and ``python docs/gpu_results.py results`` on a machine with
-# a GPU. What has been measured: :doc:`/results`, :doc:`/ablation`.
+# What would measure them is ready: ``python -m sb3_atari_dqn ablation tutorials --jobs 2`` at a small size in hours on a CPU,
+# ``ablation ladder`` above, and ``python docs/gpu_results.py results`` on a machine with a GPU. What has been measured:
+# :doc:`/results`, :doc:`/ablation`.

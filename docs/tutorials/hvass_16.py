@@ -224,8 +224,8 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #
 # .. code-block:: bash
 #
-#    python -m rl_zoo3.train --algo dqn_sweep --env Breakout-v0 --seed 1 --num-threads 1 --eval-freq -1 -f logs
-#    python -m sb3_atari_dqn evaluate logs/dqn_sweep/Breakout-v0_1/checkpoint.zip --protocol tutorial
+#    python -m rl_zoo3.train --algo dqn_sweep --env Breakout-v0 --seed 1 -n 1176048 --num-threads 1 --eval-freq -1 -f logs
+#    python -m sb3_atari_dqn evaluate logs/dqn_sweep/Breakout-v0_1 --protocol tutorial
 #    python -m sb3_atari_dqn report logs/dqn_sweep/Breakout-v0_1
 #
 # What the tutorial says, and what was measured
@@ -244,17 +244,18 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #    * - one game says little; 30 or 50 are needed
 #      - agreed: a game's standard deviation of 8 leaves 1.5 points of doubt in the mean of 30 (8.29 / √30)
 #    * - the memory takes more than 3 GB
-#      - 200,000 states of 105x80x2 bytes are 3.36 GB; packed with LZ4 a small part of it
-#        (``python -m sb3_atari_dqn bench --only sweep``)
+#      - 200,000 states of 105x80x2 bytes are 3.36 GB; the preset packs them (``compression: lz4``)
 #    * - mean Q-values rise fast at first, then steadily
 #      - the curve is in the picture above
 #    * - the sweep is one reason for the fast start
 #      - on four doors in a row the agent learns with it and does not without it (``tests/test_sweep_dqn.py``); on Breakout,
-#        DQN with the same input and network came to 6.00 in as many states (:doc:`results </dqn_sweep>`)
+#        DQN with the same input and network, and a sixteenth of its preset's updates, came to 6.00 in as many states
+#        (:doc:`results </dqn_sweep>`)
 #    * - so are the small memory at the start and the balanced batches
 #      - not measured here
 #    * - the motion tracer serves in place of several frames
 #      - the score above is reached with it; against a stack of frames not measured here
+#        (``python -m sb3_atari_dqn ablation tutorials`` does)
 #    * - DeepMind's large filters and single layer distort Q-values
 #      - not measured here
 #    * - the first convolution's weights are more negative than positive
