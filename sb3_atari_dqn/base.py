@@ -121,12 +121,15 @@ class QLearningAlgorithm(BaseAlgorithm):
         check_names(cls.__name__, names, cls.keywords().union(others))
 
     @classmethod
-    @abstractmethod
     def check_values(cls, settings: Mapping[str, Any]) -> None:
         """
         :param settings: arguments of the constructor by name, those that are given
         :raises ValueError: for one that is out of its range
         """
+        policy = settings.get("policy")
+        is_name = isinstance(policy, str) and "." not in policy  # RL Zoo imports package.module.Class
+        if is_name and policy not in cls.policy_aliases:
+            raise ValueError(f"policy={policy!r} is not known; choose one of {', '.join(cls.policy_aliases)}, or give a class")
 
     @abstractmethod
     def _make_loss(self) -> Loss:

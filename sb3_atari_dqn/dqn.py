@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from stable_baselines3 import DQN, HerReplayBuffer
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -165,6 +165,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.precision = precision
         self.accelerate = accelerate
         self.overlap = overlap
+        self._takes_any_buffer = arguments["replay_buffer_class"] is None  # Stable-Baselines3 chooses one
         self._exploration_timesteps = 0  # agent steps that exploration_fraction is a share of
         self._learning_restarts = 0  # agent steps after which a memory that was lost is filled again
         if _init_setup_model:
@@ -175,8 +176,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
     def check_values(cls, settings: Mapping[str, Any]) -> None:
         """
         :param settings: arguments of the constructor by name, those that are given; others are not looked at
-        :raises ValueError: for one of this class's own that is out of its range
+        :raises ValueError: for one that is out of its range
         """
+        super().check_values(settings)
+        cls._check_values_of_peer(settings)
         policy_kwargs = settings.get("policy_kwargs") or {}
         check_policy_kwargs(policy_kwargs)
         for name in ("double_q", "munchausen", "clip_rewards", "overlap"):
@@ -207,6 +210,22 @@ class CustomDQN(QLearningAlgorithm, DQN):
         cls._check_update_period(settings)
 
     @staticmethod
+    def _check_values_of_peer(settings: Mapping[str, Any]) -> None:
+        """
+        :param settings: see ``check_values``; those that are Stable-Baselines3's are looked at, which it does not do itself
+        :raises ValueError: see there
+        """
+        if not callable(settings.get("learning_rate")):
+            check_number(settings, "learning_rate", 0)
+        for name in ("gamma", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
+            check_number(settings, name, 0, 1)
+        check_number(settings, "learning_starts", 0)
+        for name, unit in (("buffer_size", "transitions"), ("batch_size", "transitions"), ("n_steps", "agent steps")):
+            check_whole_number(settings, name, 1, unit)
+        if settings.get("max_grad_norm") not in (None, float("inf")):
+            check_number(settings, "max_grad_norm", 0)
+
+    @staticmethod
     def _check_update_period(settings: Mapping[str, Any]) -> None:
         period, n_envs = settings.get("update_period"), settings.get("n_envs", 1)
         if period is None:
@@ -232,8 +251,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.train_freq = max(self.update_period // self.n_envs, 1)
             self.gradient_steps = max(self.n_envs // self.update_period, 1)
 
-        if self.n_steps > 1 and self.replay_buffer_class is NStepReplayBuffer:
-            self.replay_buffer_class = None  # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
+        if self._takes_any_buffer and self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer):
+            # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
+            self.replay_buffer_class = None
+            kept = self.replay_buffer_kwargs.items()
+            self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
         folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
         if folds_steps:
             self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}

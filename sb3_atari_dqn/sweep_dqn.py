@@ -307,6 +307,7 @@ class SweepDQN(QLearningAlgorithm):
         :param settings: arguments of the constructor by name, those that are given; others have their defaults
         :raises ValueError: for one that is out of its range
         """
+        super().check_values(settings)
         policy_kwargs = settings.get("policy_kwargs") or {}
         check_policy_kwargs(policy_kwargs)
         for name in ("distribution", "noisy_sigma"):

@@ -276,6 +276,15 @@ def test_n_steps_of_a_loaded_model_are_folded_with_its_gamma(tmp_path: Path, rec
     assert not [warning for warning in recwarn if "is ignored" in str(warning.message)]
 
 
+@pytest.mark.parametrize(("then", "now"), [(3, 1), (1, 3)])
+def test_n_steps_of_now_choose_the_memory(then: int, now: int, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", n_steps=then, buffer_size=10).save(tmp_path / "model")
+    loaded = CustomDQN.load(tmp_path / "model", env=gym.make("CartPole-v1"), n_steps=now).learn(1)
+    assert isinstance(loaded.replay_buffer, NStepReplayBuffer) == (now == 3)
+    assert getattr(loaded.replay_buffer, "n_steps", 1) == now
+    assert not [warning for warning in recwarn if "is ignored" in str(warning.message)]
+
+
 def test_subclasses_keep_the_arguments(tmp_path: Path) -> None:
     class Own(CustomDQN):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -336,6 +345,12 @@ def test_hindsight_replay_works() -> None:
         ({"target_update_interval": 0.5}, "target_update_interval=0.5 must be a whole number"),
         ({"eval_epsilon": 1.1}, r"eval_epsilon=1.1 must be a number in \[0, 1\]"),
         ({"eval_epsilon": -0.1}, "eval_epsilon=-0.1 must be"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' must be a number of at least 0"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number of transitions, at least 1"),
+        ({"n_steps": 0}, "n_steps=0 must be a whole number of agent steps, at least 1"),
+        ({"gamma": 1.5}, r"gamma=1.5 must be a number in \[0, 1\]"),
+        ({"exploration_fraction": -1}, r"exploration_fraction=-1 must be a number in \[0, 1\]"),
+        ({"max_grad_norm": "a"}, "max_grad_norm='a' must be a number of at least 0"),
         ({"clip_rewards": "yes"}, "clip_rewards='yes' must be True or False"),
         (
             {"policy_kwargs": {"features_extractor_class": "NatureCMM"}},

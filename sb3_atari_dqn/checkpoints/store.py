@@ -238,7 +238,7 @@ class FolderLock:
     """
     A run's folder, for one process that trains in it. The system lets go of it when the process ends, however it ends.
 
-    On systems without ``fcntl`` (Windows) nothing is locked.
+    On systems without ``fcntl`` (Windows), and on file systems without locks, nothing is locked.
 
     :param folder: the folder
     """
@@ -285,10 +285,13 @@ class FolderLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             owner = os.read(descriptor, 200).decode(errors="replace").strip()
             os.close(descriptor)
             raise ValueError(f"{str(self.path.parent)!r} is being trained by another process ({owner})") from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return None
         return descriptor
 
     def release(self) -> None:

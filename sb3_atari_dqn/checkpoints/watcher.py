@@ -5,6 +5,7 @@ that goes on from there ends as one that was never interrupted. Signals wait for
 written then is all but the games, which begin anew.
 """
 
+import json
 import os
 import signal
 import threading
@@ -258,6 +259,7 @@ def restore(
         raise ValueError(
             f"the run's callbacks are {', '.join(here) or 'none'}, and those of the checkpoint {', '.join(saved) or 'none'}"
         )
+    _check_settings(model, state.get("description"))
     _find_tensorboard(model, state, store.folder.parent)
     assert model.env is not None
     model.set_state(state["model"])
@@ -277,6 +279,26 @@ def restore(
     return segments
 
 
+def _check_settings(model: QLearningAlgorithm, description: str | None) -> None:
+    """
+    :param model: made from the run's configuration
+    :param description: of the checkpoint's model, if there is one
+    :raises ValueError: if it was another: one that was loaded to go on has settings that its configuration does not name
+    """
+    own = describe_model(model)
+    if description is None or own is None:
+        return
+    then, now = json.loads(description)["settings"], json.loads(own)["settings"]
+    different = [
+        f"{name}={then[name]!r} (not {now[name]!r})" for name in sorted(then) if name in now and then[name] != now[name]
+    ]
+    if different:
+        raise ValueError(
+            f"the checkpoint's model has {', '.join(different)}, which the run's configuration does not say: it began with "
+            "another one's model (-i). Load the checkpoint's model, sb3_atari_dqn.load(), to go on with it"
+        )
+
+
 def _find_tensorboard(model: QLearningAlgorithm, state: Mapping[str, Any], run_folder: Path) -> Path | None:
     """
     :param model: made from the run's configuration
@@ -290,7 +312,10 @@ def _find_tensorboard(model: QLearningAlgorithm, state: Mapping[str, Any], run_f
     folder = (run_folder / state["tensorboard"]).resolve()
     allowed = [run_folder.resolve(), *([] if model.tensorboard_log is None else [Path(model.tensorboard_log).resolve()])]
     if not any(folder.is_relative_to(parent) for parent in allowed):
-        raise ValueError(f"the checkpoint writes for TensorBoard into {str(folder)!r}, which is not in {str(allowed[-1])!r}")
+        raise ValueError(
+            f"the checkpoint writes for TensorBoard into {str(folder)!r}, which is not in {str(allowed[-1])!r}: "
+            "go on in the folder that the run was started in"
+        )
     return folder
 
 

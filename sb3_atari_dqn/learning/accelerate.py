@@ -264,6 +264,10 @@ class GraphedUpdate:
         :param batch: a named tuple of tensors, of the same shapes each time
         :return: what is reported, a copy
         """
+        with th.cuda.device(batch[0].device):  # streams and graphs are those of the current one
+            return self._make(batch)
+
+    def _make(self, batch: Any) -> Update:
         self._n_updates += 1
         if self._n_updates <= self.WARM_UP_UPDATES:
             stream = th.cuda.Stream()
@@ -274,9 +278,17 @@ class GraphedUpdate:
             return result
         if self._graph is None:
             self._batch = type(batch)(*(tensor.clone() for tensor in batch))
-            self._graph = th.cuda.CUDAGraph()
-            with th.cuda.graph(self._graph):
-                self._result = self._update(self._batch)
+            graph = th.cuda.CUDAGraph()
+            try:
+                with th.cuda.graph(graph, stream=th.cuda.Stream()):
+                    self._result = self._update(self._batch)
+            except th.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise RuntimeError(
+                    'this update cannot be captured as a CUDA graph; choose accelerate="fused" or "none"'
+                ) from error
+            self._graph = graph
         for tensor, new in zip(self._batch, batch, strict=True):
             tensor.copy_(new, non_blocking=True)
         self._graph.replay()

@@ -26,7 +26,8 @@ class DeviceFrames(UnpackedFrames):
         assert black == [BLACK]
 
     def _grow(self, n_frames: int) -> None:
-        self._frames = th.cat([self._frames, self._frames.new_empty((n_frames, self.n_pixels))])
+        block = self._frames.new_empty((n_frames, self.n_pixels))
+        self._frames = th.cat([self._frames, block]) if len(self._frames) else block
         self._ids.grow(n_frames)
 
     def _make_room(self, n_ids: int) -> None:

@@ -476,8 +476,11 @@ def available_memory() -> int:
     :return: bytes of main memory that are free, within the limit of a container if there is one
     """
     available = psutil.virtual_memory().available
-    limit, used = (pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    limit, used, statistics = (
+        pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current", "memory.stat")
+    )
     try:
-        return min(available, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):  # none, or "max"
+        given_back = dict(line.split() for line in statistics.read_text().splitlines())["inactive_file"]  # when it is needed
+        return min(available, int(limit.read_text()) - int(used.read_text()) + int(given_back))
+    except (OSError, ValueError, KeyError):  # no limit, or "max"
         return available

@@ -9,12 +9,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
-from stable_baselines3.common.monitor import LoadMonitorResultsError, get_monitor_files
+from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.evaluation.statistics import Estimate, estimate, mean
 
 #: games that a running mean is taken over
 WINDOW = 30
+
+
+def monitor_files(run: Path) -> list[Path]:
+    """
+    :param run: folder of a training run; Stable-Baselines3's ``get_monitor_files`` finds nothing where its name has brackets
+    :return: Monitor's files in it
+    """
+    return sorted(run.glob("*monitor.csv"))
 
 
 def training_scores(run: Path) -> pd.DataFrame:
@@ -24,12 +32,10 @@ def training_scores(run: Path) -> pd.DataFrame:
         ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games
     :raises LoadMonitorResultsError: if there are no such files
     """
-    files = get_monitor_files(str(run))
+    files = monitor_files(run)
     if not files:
         raise LoadMonitorResultsError(f"there are no files of Monitor in {str(run)!r}")
-    games = pd.concat([_games(Path(file)) for file in files], ignore_index=True).sort_values(
-        ["steps", "seconds"], kind="stable"
-    )
+    games = pd.concat([_games(file) for file in files], ignore_index=True).sort_values(["steps", "seconds"], kind="stable")
     games = games.reset_index(drop=True)
     return pd.DataFrame(
         {

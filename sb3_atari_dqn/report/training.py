@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.monitor import LoadMonitorResultsError, get_monitor_files
+from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import summarize
 from sb3_atari_dqn.progress_log import FILE, ProgressLog
-from sb3_atari_dqn.report.curves import WINDOW, training_scores
+from sb3_atari_dqn.report.curves import WINDOW, monitor_files, training_scores
 from sb3_atari_dqn.report.network import layer_weights
 from sb3_atari_dqn.report.numbers import rounded, rounded_list
 from sb3_atari_dqn.sweep_logs import SweepLogs
@@ -50,7 +50,7 @@ class _Run:
         self.games = self._games(n_envs)
 
     def _games(self, n_envs: int) -> pd.DataFrame:
-        n_files = len(get_monitor_files(str(self.folder)))
+        n_files = len(monitor_files(self.folder))
         try:
             games = training_scores(self.folder)
         except LoadMonitorResultsError:

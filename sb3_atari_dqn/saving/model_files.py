@@ -15,6 +15,7 @@ is not there twice.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,11 @@ def check_output(path: Path) -> None:
     """
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: give the name of a file")
-    for folder in path.parents:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"{str(path)!r} cannot be written: {str(path if path.exists() else folder)!r} is read-only")
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, th.Tensor]]:

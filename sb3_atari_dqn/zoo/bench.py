@@ -43,6 +43,7 @@ from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer, sample_batch
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
 from sb3_atari_dqn.replay.sweep_memory import Sweep, sweep_backwards
+from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.presets import find_config
 
 EXTRA = "sb3-extra-buffers"
@@ -105,6 +106,8 @@ def bench(arguments: list[str]) -> None:
     try:
         AleVecEnv.check_values(args.env)
         find_config(args.conf_file)
+        if args.json is not None:
+            check_output(args.json)
     except ValueError as error:
         parser.error(str(error))
 
@@ -114,6 +117,7 @@ def bench(arguments: list[str]) -> None:
         results[part] = PARTS[part](args)
         print(f"\n{TITLES[part]}\n{format_table(results[part])}", flush=True)
     if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 

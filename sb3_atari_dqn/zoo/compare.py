@@ -25,6 +25,7 @@ from sb3_atari_dqn.evaluation.statistics import (
 )
 from sb3_atari_dqn.report.comparison import plot_comparison
 from sb3_atari_dqn.report.curves import mean_curve, training_scores
+from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.run_files import not_a_run
 from sb3_atari_dqn.zoo.runs import Run, find_run
@@ -100,6 +101,10 @@ def compare(arguments: Sequence[str]) -> None:
             raise ValueError(f"--labels must give each of the {len(args.runs)} runs a name, not {', '.join(args.labels)}")
         if args.seed < 0:
             raise ValueError(f"--seed {args.seed} must be at least 0")
+        for output in (args.json, args.output):
+            if output is not None:
+                check_output(output)
+                output.parent.mkdir(parents=True, exist_ok=True)
         protocol, entries = read_entries(args.runs, args.protocol, args.labels, args.trust)
         table = group(entries)
     except (ValueError, LoadMonitorResultsError) as error:

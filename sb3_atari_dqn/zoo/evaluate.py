@@ -20,6 +20,7 @@ from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import AS_TRAINED, Evaluation, rules_of
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import histogram
+from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, find_run_of, load_model
@@ -74,6 +75,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     try:
         _check(args)
         player = _find_player(args)
+        output = _output(args, player)
+        if output is not None:  # not after all games are played
+            check_output(output)
         for package in [] if player.run is None else packages_to_import(player.run.args, args.trust):
             importlib.import_module(package)
         model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed, args.trust)
@@ -83,16 +87,24 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     spec = gym.registry.get(player.env_id)
     game = find_rom(player.env_id) if spec is not None and is_atari(spec) else None
-    output = args.json
-    if output is None and args.protocol is not None and player.run is not None:
-        assert player.model_path is not None
-        is_last = player.model_path.stem == player.run.params.name
-        output = evaluation_file(player.run.folder, args.protocol, "" if is_last else player.model_path.stem)
     if output is not None:  # first of all: who reads what is printed may stop reading
         evaluation.save(output, game)
     _show(evaluation, game)
     if output is not None:
         print(output)
+
+
+def _output(args: argparse.Namespace, player: _Player) -> Path | None:
+    """
+    :param args: of the command line
+    :param player: who plays
+    :return: file for the scores of all games; None for no file
+    """
+    if args.json is not None or args.protocol is None or player.run is None:
+        return args.json
+    assert player.model_path is not None
+    is_last = player.model_path.stem == player.run.params.name
+    return evaluation_file(player.run.folder, args.protocol, "" if is_last else player.model_path.stem)
 
 
 def evaluation_file(folder: Path, protocol: str, model: str = "") -> Path:
@@ -114,8 +126,6 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--episodes {args.episodes} must be at least 1")
     if not 0 <= args.seed < 2**32 - N_ENVS:
         raise ValueError(f"--seed {args.seed} must be from 0 to {2**32 - N_ENVS - 1}")
-    if args.json is not None and args.json.is_dir():
-        raise ValueError(f"--json {str(args.json)!r} is a folder")
     if args.protocol is not None:
         find_protocol(args.protocol)
         if args.deterministic:

@@ -22,13 +22,14 @@ import optuna
 from sqlalchemy import make_url
 from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.utils import LinearSchedule, get_device, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.store import FolderLock
-from sb3_atari_dqn.checks import check_names, keyword_names
-from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames, find_game
+from sb3_atari_dqn.checks import check_names, check_number, check_whole_number, keyword_names
+from sb3_atari_dqn.dqn import CustomDQN
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
 from sb3_atari_dqn.learning import accelerate as acceleration
@@ -38,8 +39,8 @@ from sb3_atari_dqn.progress_log import ProgressLogCallback
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Resumed, Settings
-from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, find_wrappers, native_arguments
-from sb3_atari_dqn.zoo.presets import find_config
+from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, check_native_envs, find_wrappers
+from sb3_atari_dqn.zoo.presets import atari_section, find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
 from sb3_atari_dqn.zoo.storages import SharedStorage, connect, is_postgresql
@@ -141,7 +142,11 @@ def _read_hyperparameters(
     manager.config = find_config(manager.config)
     trial_id, manager.trial_id = manager.trial_id, None
     sampled = {} if trial_id is None else _load_trial(manager, trial_id)
-    hyperparams, _ = original()
+    try:
+        hyperparams, _ = original()
+    except KeyError:  # of a section, as a rule
+        atari_section(manager.config, manager.env_name.gym_id)
+        raise
     evaluated = _evaluate_text(manager, hyperparams)
     if sampled:
         custom = _evaluate_text(manager, manager.custom_hyperparams or {})
@@ -178,19 +183,13 @@ def _find_native_envs(manager: "ExperimentManager", hyperparams: dict[str, Any])
         return None
     if manager.vec_env_class is not DummyVecEnv:
         raise ValueError(f"--vec-env subproc does not go with native_envs=True: native environments have threads. {OTHERWISE}")
-    try:
-        find_game(manager.env_name.gym_id)
-    except ValueError as error:
-        raise ValueError(f"{error}. {OTHERWISE}") from None
-    found = []
-    for n_envs, env_kwargs in (
-        (hyperparams.get("n_envs", 1), hyperparams.get("env_kwargs", manager.env_kwargs)),
-        (manager.n_eval_envs, manager.eval_env_kwargs),
-    ):
-        arguments, tracer = native_arguments(hyperparams, env_kwargs)
-        AleVecEnv.check_values(manager.env_name.gym_id, n_envs, **arguments)
-        found.append((arguments, tracer))
-    return found
+    env_kwargs = hyperparams.get("env_kwargs", manager.env_kwargs)
+    return [
+        check_native_envs(manager.env_name.gym_id, {**hyperparams, "env_kwargs": env_kwargs}),
+        check_native_envs(
+            manager.env_name.gym_id, {**hyperparams, "n_envs": manager.n_eval_envs, "env_kwargs": manager.eval_env_kwargs}
+        ),
+    ]
 
 
 def _evaluate_text(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _evaluate_text(manager: "ExperimentManager", hyperparams: dict[str, Any]) ->
         if not isinstance(text, str) or text in REPLAY_BUFFERS:
             continue
         try:
-            evaluated[key] = eval(text, vars(sys.modules[type(manager).__module__]))
+            evaluated[key] = eval(text, vars(sys.modules["rl_zoo3.exp_manager"]))
         except Exception as error:
             known = f"; choose one of {', '.join(REPLAY_BUFFERS)}, HerReplayBuffer" if key == "replay_buffer_class" else ""
             raise ValueError(f"{key}: {text!r} is not Python that RL Zoo can evaluate ({error}){known}") from error
@@ -230,7 +229,9 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     check_from_command_line(hyperparams)
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     Settings.of(hyperparams)
-    algorithm.check_values(hyperparams)
+    check_number(hyperparams, "n_timesteps", 1)
+    check_whole_number(hyperparams, "n_envs", 1, "environments")
+    algorithm.check_values({**hyperparams, **(_learning_rate(hyperparams) if issubclass(algorithm, CustomDQN) else {})})
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
     policy = algorithm.policy_aliases.get(hyperparams.get("policy", ""))
     if policy is not None:  # one of the user's own may take anything
@@ -257,6 +258,22 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
             check_names(wrapper.__name__, kwargs, keyword_names(wrapper) - {"env"})
         if hasattr(wrapper, "check_values"):
             wrapper.check_values(**kwargs)
+
+
+def _learning_rate(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param hyperparams: what a configuration holds for one environment
+    :return: its learning rate as a schedule, where it is the text of one
+    :raises ValueError: for any other text
+    """
+    rate = hyperparams.get("learning_rate")
+    if not isinstance(rate, str):
+        return {}
+    try:
+        return {"learning_rate": LinearSchedule(float(rate.split("lin_", 1)[1]), 0.0, 1.0)}
+    except (IndexError, ValueError):
+        hint = "; YAML takes 1e-4 for text, and 1.0e-4 for a number"
+        raise ValueError(f"learning_rate={rate!r} must be a number, or lin_NUMBER, which falls to zero{hint}") from None
 
 
 def check_from_command_line(hyperparams: Mapping[str, Any]) -> None:
@@ -310,7 +327,25 @@ def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]
         manager.scratch_folder = tempfile.TemporaryDirectory()  # type: ignore[attr-defined]  # lives as long as the study
         manager.save_path = manager.scratch_folder.name  # type: ignore[attr-defined]
         manager.params_path = f"{manager.save_path}/{manager.env_name}"
+    elif not hasattr(manager, "resumed"):
+        _take_folder(manager)
     original()
+
+
+def _take_folder(manager: "ExperimentManager") -> None:
+    """
+    Make the folder of a run, and take another number where somebody else has made it since RL Zoo looked.
+
+    :param manager: the experiment
+    """
+    while True:
+        try:
+            Path(manager.save_path).mkdir(parents=True)
+            return
+        except FileExistsError:
+            number = get_latest_run_id(manager.log_path, manager.env_name) + 1
+            manager.save_path = os.path.join(manager.log_path, f"{manager.env_name}_{number}")
+            manager.params_path = f"{manager.save_path}/{manager.env_name}"
 
 
 def create_envs(

@@ -5,6 +5,7 @@ from typing import Any
 from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
+from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, find_game
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 
 #: arguments of Gymnasium's environments that native ones have, by the name that they have there
@@ -88,3 +89,19 @@ def native_arguments(hyperparams: dict[str, Any], env_kwargs: dict[str, Any] | N
             f"{arguments['action_repeat_probability']!r} are the same thing here: with native_envs=True, give one of them"
         )
     return {**arguments, **kwargs, "n_stack": 1 if n_stack is None else n_stack}, None
+
+
+def check_native_envs(env_id: str, hyperparams: dict[str, Any]) -> NativeArguments:
+    """
+    :param env_id: the environment
+    :param hyperparams: what a configuration holds for it, with ``n_envs`` and ``env_kwargs``
+    :return: what native environments are made from
+    :raises ValueError: if they cannot be made
+    """
+    try:
+        find_game(env_id)
+    except ValueError as error:
+        raise ValueError(f"{error}. {OTHERWISE}") from None
+    arguments, tracer = native_arguments(hyperparams, hyperparams.get("env_kwargs"))
+    AleVecEnv.check_values(env_id, hyperparams.get("n_envs", 1), **arguments)
+    return arguments, tracer

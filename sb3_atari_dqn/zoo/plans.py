@@ -8,7 +8,6 @@ from there; any other begins.
 import collections
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +28,11 @@ from sb3_atari_dqn.progress_log import last_steps
 from sb3_atari_dqn.report.curves import training_scores
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
-from sb3_atari_dqn.zoo.experiment import ZOO_KEYS, check_from_command_line, check_hyperparams
-from sb3_atari_dqn.zoo.presets import ablations, default_config, find_config
+from sb3_atari_dqn.zoo.experiment import ZOO_KEYS, check_frame_skip, check_from_command_line, check_hyperparams
+from sb3_atari_dqn.zoo.native_envs import check_native_envs
+from sb3_atari_dqn.zoo.presets import ablations, atari_section, default_config, find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.runs import find_preprocessing
+from sb3_atari_dqn.zoo.runs import find_preprocessing, steps_of
 
 #: what is trained if a variant does not say
 ALGO = "dqn_custom"
@@ -231,7 +231,11 @@ def check(plan: Plan) -> None:
         for value, count in collections.Counter(values).items():
             if count > 1:
                 raise ValueError(f"{what} {value} is given twice")
+    folders: dict[str, str] = {}
     for label, variant in plan.variants.items():
+        other = folders.setdefault(_folder_name(label).lower(), label)  # some systems know no capitals
+        if other != label:
+            raise ValueError(f"variants {other!r} and {label!r} would have the same folder, {_folder_name(label)!r}")
         if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
             raise ValueError(f"variant {label!r} must be a name for a folder")
         known = dict.fromkeys([*ALGORITHMS, *ALGOS])
@@ -241,29 +245,30 @@ def check(plan: Plan) -> None:
             if "n_timesteps" in params:
                 raise ValueError(f"n_timesteps={params['n_timesteps']!r} does not go into params: it is the list's")
         for env in plan.games:
-            hyperparams = {**_section(variant.config, env), **plan.params, **variant.params}
+            hyperparams = {**atari_section(variant.config, env), **plan.params, **variant.params}
             if variant.algo in ALGORITHMS:
                 check_hyperparams(variant.algo, hyperparams)
             else:
                 check_from_command_line(hyperparams)
                 check_names(f"variant {label!r}: {variant.algo}", hyperparams, keyword_names(ALGOS[variant.algo]) | PEERS_KEYS)
             find_preprocessing(hyperparams)
+            check_frame_skip(env, hyperparams, {})
+            if hyperparams.get("native_envs") is True:
+                check_native_envs(env, hyperparams)
 
 
-def _section(config: str, env_id: str) -> dict[str, Any]:
+def with_absolute_files(plan: Plan) -> Plan:
     """
-    :param config: a path, or a Python module, which is not looked into
-    :param env_id: an Atari game
-    :return: what RL Zoo will take for this game
-    :raises ValueError: if there is nothing for it
+    :param plan: what is to be trained
+    :return: the same, for whoever works in another folder
     """
-    if not Path(config).is_file() or Path(config).suffix == ".py":
-        return {}
-    sections = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    for name in (env_id, "atari"):
-        if name in sections:
-            return sections[name]
-    raise ValueError(f"{config} has no section for {env_id!r}, and none for Atari games; it has {', '.join(sections)}")
+    variants = {
+        label: variant._replace(conf_file=str(Path(variant.conf_file).absolute()))
+        if variant.conf_file is not None and Path(variant.conf_file).is_file()
+        else variant
+        for label, variant in plan.variants.items()
+    }
+    return plan._replace(variants=variants)
 
 
 def check_folder(plan: Plan, folder: Path) -> dict[str, Any]:
@@ -325,7 +330,11 @@ def runs_of(plan: Plan, folder: Path) -> Iterator[Run]:
         for env in plan.games:
             folder_of_game = folder if plan.env is not None else folder / _name(env)
             for label, variant in plan.variants.items():
-                yield Run(env, label, variant, seed, folder_of_game / label.replace(" ", "_") / f"seed_{seed}")
+                yield Run(env, label, variant, seed, folder_of_game / _folder_name(label) / f"seed_{seed}")
+
+
+def _folder_name(label: str) -> str:
+    return label.replace(" ", "_")
 
 
 def score(plan: Plan, run: Run) -> float | None:
@@ -344,11 +353,7 @@ def is_trained(plan: Plan, run: Run) -> bool:
     :param run: a run
     :return: whether it has a model that has done all its steps; one that was interrupted may have left a model too
     """
-    try:
-        with zipfile.ZipFile(run.experiment / f"{_name(run.env)}.zip") as model:
-            return int(json.loads(model.read("data"))["num_timesteps"]) >= plan.n_timesteps
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
-        return False
+    return (steps_of(run.experiment / f"{_name(run.env)}.zip") or 0) >= plan.n_timesteps
 
 
 def format_status(plan: Plan, runs: Sequence[Run]) -> str:
@@ -398,7 +403,7 @@ def train_command(plan: Plan, run: Run, device: str) -> list[str]:
     """
     params = [f"{name}:{value!r}" for name, value in {**plan.params, **run.variant.params}.items()]
     return [
-        *f"rl_zoo3.train --algo {run.variant.algo} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
+        *f"sb3_atari_dqn train --algo {run.variant.algo} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
         *f"--eval-freq -1 --device {device}".split(),
         *("--conf-file", run.variant.config, "-f", str(run.folder)),
         *(["-params", *params] if params else []),

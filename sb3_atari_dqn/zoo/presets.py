@@ -5,8 +5,10 @@ import difflib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rl_zoo3
+import yaml
 
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 
@@ -76,6 +78,22 @@ def find_config(config: str) -> str:
     nearest = difflib.get_close_matches(config, known, n=1)
     meant = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     raise ValueError(f"--conf-file {config!r} is neither a file nor a preset{meant}; the presets are {', '.join(known)}")
+
+
+def atari_section(config: str, env_id: str) -> dict[str, Any]:
+    """
+    :param config: a path, or a Python module, which is not looked into
+    :param env_id: an Atari game
+    :return: what RL Zoo will take for this game
+    :raises ValueError: if there is nothing for it
+    """
+    if not Path(config).is_file() or Path(config).suffix == ".py":
+        return {}
+    sections = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    for name in (env_id, "atari"):
+        if name in sections:
+            return sections[name]
+    raise ValueError(f"{config} has no section for {env_id!r}, and none for Atari games; it has {', '.join(sections)}")
 
 
 def _is_module(name: str) -> bool:

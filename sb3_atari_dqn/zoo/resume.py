@@ -2,13 +2,14 @@
 
 import argparse
 import importlib
-import tempfile
+import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch as th
-import yaml
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -109,9 +110,10 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
     run = find_run(folder, trust)
     if not (run.params / "config.yml").is_file():
         raise ValueError(not_a_run(folder))
-    hyperparams = without_texts(read_yaml(run.params / "config.yml", trust))
+    hyperparams = read_yaml(run.params / "config.yml", trust)
     packages = packages_to_import(run.args, trust)
     if not trust:
+        hyperparams = without_texts(hyperparams)
         check_resumable(hyperparams)
     if run.args["algo"] not in ALGORITHMS:
         raise ValueError(f"{str(folder)!r} is a run of {run.args['algo']!r}; only {', '.join(ALGORITHMS)} have checkpoints")
@@ -213,11 +215,15 @@ def _make_experiment(saved: SavedRun) -> Any:
         resumed: Resumed | None = None
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "config.yml"
-                path.write_text(yaml.safe_dump({saved.run.args["env"]: saved.hyperparams}), encoding="utf-8")
-                self.config = str(path)
+            module = ModuleType("configuration_of_the_run")  # it may hold classes, which a YAML file cannot
+            module.__spec__ = ModuleSpec(module.__name__, None)
+            vars(module)["hyperparams"] = {saved.run.args["env"]: dict(saved.hyperparams)}
+            sys.modules[module.__name__] = module
+            try:
+                self.config = module.__name__
                 return super().read_hyperparameters()
+            finally:
+                del sys.modules[module.__name__]
 
         def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
             self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}

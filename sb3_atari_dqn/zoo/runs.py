@@ -1,6 +1,8 @@
 """Training runs as RL Zoo leaves them: a folder with a model, arguments, configuration and Monitor's files."""
 
 import inspect
+import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +88,7 @@ class Run(NamedTuple):
         :raises ValueError: if there is none
         """
         path = self.folder / ("best_model.zip" if best else f"{self.params.name}.zip")
-        if path.is_file():
+        if path.is_file() and (best or not self._is_behind_checkpoint(path)):
             return path, []
         if best or not self.checkpoints.manifests():
             raise ValueError(f"{str(path)!r} does not exist")
@@ -94,6 +96,21 @@ class Run(NamedTuple):
         notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
         taken = f"Its checkpoint at step {checkpoint.num_timesteps} is taken, {checkpoint.path.name}."
         return checkpoint.path, [*notes, f"{NO_FINAL_MODEL} {taken}"]
+
+    def _is_behind_checkpoint(self, path: Path) -> bool:
+        """
+        :param path: the run's model, which may be of before an interruption
+        :return: whether a checkpoint that is whole is newer
+        """
+        steps, checkpoints = steps_of(path), self.checkpoints
+        if steps is None or not checkpoints.manifests():
+            return False
+        try:
+            return checkpoints.read_manifest(checkpoints.manifests()[0]).num_timesteps > steps and (
+                checkpoints.find_good()[0].num_timesteps > steps
+            )
+        except ValueError:  # none that is whole, or of another version
+            return False
 
     def hyperparams(self) -> dict[str, Any]:
         """
@@ -115,6 +132,18 @@ class Run(NamedTuple):
             return find_preprocessing({**hyperparams, "env_kwargs": env_kwargs})
         except ValueError as error:
             raise ValueError(f"{str(self.folder)!r}: {error}") from None
+
+
+def steps_of(path: Path) -> int | None:
+    """
+    :param path: a zip file of Stable-Baselines3
+    :return: agent steps that its model has done; None if the file is not there, or does not say
+    """
+    try:
+        with zipfile.ZipFile(path) as model:
+            return int(json.loads(model.read("data"))["num_timesteps"])
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return None
 
 
 def find_run(folder: Path, trust: bool = False) -> Run:

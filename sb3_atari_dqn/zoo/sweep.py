@@ -25,6 +25,7 @@ from sb3_atari_dqn.zoo.plans import (
     read_plan,
     runs_of,
     score,
+    with_absolute_files,
     write_plan,
 )
 from sb3_atari_dqn.zoo.presets import ablations
@@ -108,7 +109,9 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, name: str) -
         place = None if args.only_list else _find_place(args, address)
     except (ValueError, TypeError) as error:
         parser.error(str(error))
-    runs = list(runs_of(plan, folder.absolute() if address is not None else folder))
+    if address is not None:  # nodes work elsewhere
+        plan, folder = with_absolute_files(plan), folder.absolute()
+    runs = list(runs_of(plan, folder))
     if place is not None:
         write_plan(content, folder)
         train_all(plan, runs, place, args.device)

@@ -309,9 +309,10 @@ def _begin(parent: int, cores: Sequence[int] | None) -> None:
     """
     if cores is not None:
         os.sched_setaffinity(0, cores)
+    assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 
 
-_libc = ctypes.CDLL(None)  # not after a fork
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # not after a fork

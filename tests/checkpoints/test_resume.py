@@ -142,6 +142,19 @@ def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     assert not Path("hacked").exists()
 
 
+def test_a_configuration_that_is_not_the_models_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of a run which began with another one's model, by ``-i``."""
+    config = finished / "BreakoutNoFrameskip-v4" / "config.yml"
+    original = config.read_text()
+    try:
+        config.write_text(yaml.safe_dump({**read_yaml(config), "double_q": True, "gamma": 0.5}))
+        with pytest.raises(SystemExit):
+            resume_here([str(finished)])
+        assert "the checkpoint's model has double_q=False (not True), gamma=0.99 (not 0.5)" in capsys.readouterr().err
+    finally:
+        config.write_text(original)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -162,6 +175,15 @@ def test_what_would_run_code_is_refused(finished: Path, tmp_path: Path, name: st
     finally:
         config.write_text(original)
     assert not Path("hacked").exists()
+
+
+def test_a_configuration_with_classes_goes_on(tmp_path: Path) -> None:
+    kwargs = "dict(activation_fn=nn.Tanh, features_extractor_class='NipsCNN', features_extractor_kwargs=dict(features_dim=32))"
+    start(tmp_path, "uniform", 100, policy_kwargs=kwargs).wait()
+    run = run_folder(tmp_path, "uniform")
+    assert "would have to be evaluated" in refused(run, "-n", 160)
+    assert "goes on at step 100 of 160" in resume(run, "-n", "160", "--trust").wait()
+    assert contents(run)["model/counters/num_timesteps"] == 160
 
 
 def test_an_exception_leaves_a_checkpoint(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints in a folder: kept, verified, locked."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -121,3 +122,16 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
 def test_seeing_whether_a_folder_is_free_leaves_nothing(tmp_path: Path) -> None:
     FolderLock(tmp_path).check_free()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="there are no locks on this system")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    lock.check_free()
+    lock.release()

@@ -27,6 +27,13 @@ def test_games_of_all_environments_in_the_order_they_ended(tmp_path: Path) -> No
     assert games["mean"].tolist() == [-21, -20.5, -20]
 
 
+def test_a_folder_whose_name_has_brackets(tmp_path: Path) -> None:
+    run = tmp_path / "n [3]"
+    run.mkdir()
+    write_run(run)
+    assert len(training_scores(run)) == 3
+
+
 def test_a_step_is_a_frame_where_nothing_is_skipped(tmp_path: Path) -> None:
     writer = ResultsWriter(str(tmp_path / "0"), {"t_start": 0.0, "env_id": "CartPole-v1"})
     writer.write_row({"r": 30, "l": 30, "t": 1.0})

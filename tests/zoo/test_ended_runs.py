@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.saving.onnx_files import q_values_in_pytorch
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.export import export
-from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL, find_algo
+from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL, find_algo, find_run
 from tests.saving.models import observations_for, session_of
 from tests.zoo.test_evaluate import BREAKOUT, SMALL, train
 
@@ -54,6 +55,22 @@ def test_its_newest_checkpoint_is_played(run: Path, made: Path, capsys: pytest.C
     assert Evaluation.load(run / f"evaluation_nature_{before.stem}.json").training_steps == 8
     evaluate([str(before), *by_protocol, "--env", BREAKOUT, "--json", str(run / "alone.json")])
     assert Evaluation.load(run / "alone.json").label == find_algo(before) == "dqn_custom"
+
+
+def test_a_model_of_before_an_interruption_is_not_the_last_one(
+    run: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(made.parent / "model.zip") as model, zipfile.ZipFile(run / f"{BREAKOUT}.zip", "w") as older:
+        for name in model.namelist():
+            content = model.read(name)
+            older.writestr(name, json.dumps(json.loads(content) | {"num_timesteps": 8}) if name == "data" else content)
+    found = find_run(run)
+    newest = CheckpointStore(run / "checkpoints").manifests()[0]
+    assert found.find_model() == (newest, [TAKEN.format(16, newest.stem)])
+    shutil.copy(made.parent / "model.zip", run / f"{BREAKOUT}.zip")
+    assert found.find_model() == (run / f"{BREAKOUT}.zip", [])
+    shutil.rmtree(run / "checkpoints")
+    assert found.find_model() == (run / f"{BREAKOUT}.zip", [])
 
 
 def test_a_broken_checkpoint_is_named_and_the_one_before_it_exported(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

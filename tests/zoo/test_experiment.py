@@ -64,6 +64,12 @@ def test_a_run_is_locked_until_its_model_is_saved(tmp_path: Path) -> None:
         ({"learning_rat": 1e-3}, TypeError, "no argument 'learning_rat'; did you mean 'learning_rate'"),
         ({"checkpoint_freq": 0}, ValueError, "checkpoint_freq=0 must be a whole number of agent steps, at least 1"),
         ({"checkpoint_keep": -1}, ValueError, "checkpoint_keep=-1 must be a whole number of checkpoints, at least 0"),
+        ({"learning_rate": "1e-4"}, ValueError, "learning_rate='1e-4' must be a number, or lin_NUMBER.* 1.0e-4 for a number"),
+        ({"learning_rate": "lin_fast"}, ValueError, "learning_rate='lin_fast' must be a number, or lin_NUMBER"),
+        ({"n_timesteps": "1e6"}, ValueError, "n_timesteps='1e6' must be a number of at least 1"),
+        ({"policy": "CnnPolicyy"}, ValueError, "policy='CnnPolicyy' is not known; choose one of MlpPolicy, CnnPolicy"),
+        ({"buffer_size": 1e6}, ValueError, "buffer_size=1000000.0 must be a whole number of transitions"),
+        ({"gamma": 1.5}, ValueError, r"gamma=1.5 must be a number in \[0, 1\]"),
         ({"frame_stak": 4}, TypeError, "no argument 'frame_stak'; did you mean 'frame_stack'"),
         ({"loss": "hubber"}, ValueError, "loss='hubber' is not known"),
         ({"target_update_interval": 0}, ValueError, "target_update_interval=0 must be"),
@@ -107,6 +113,23 @@ def test_refuses_bad_configurations_before_anything_is_made(
     with pytest.raises(error, match=message):
         make_model(tmp_path, PONG, hyperparams=hyperparams, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_preset_that_has_nothing_for_a_game_says_what_it_has(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no section for 'BreakoutNoFrameskip-v4'.*it has PongNoFrameskip-v4"):
+        make_model(tmp_path, "BreakoutNoFrameskip-v4", config="pong")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_that_begin_together_have_folders_of_their_own(tmp_path: Path) -> None:
+    first, second = (make_experiment(tmp_path, "CartPole-v1") for _ in range(2))
+    assert first.save_path == second.save_path
+    for experiment in (first, second):
+        experiment.create_log_folder()
+    folders = [tmp_path / "dqn_custom" / f"CartPole-v1_{number}" for number in (1, 2)]
+    assert [Path(experiment.save_path) for experiment in (first, second)] == folders
+    assert [Path(experiment.params_path) for experiment in (first, second)] == [folder / "CartPole-v1" for folder in folders]
+    assert all(Path(experiment.params_path).is_dir() for experiment in (first, second))
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "Pong-v4"])
