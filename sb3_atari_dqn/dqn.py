@@ -251,7 +251,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.train_freq = max(self.update_period // self.n_envs, 1)
             self.gradient_steps = max(self.n_envs // self.update_period, 1)
 
-        if self._takes_any_buffer and self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer):
+        is_for_n_steps = self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1
+        is_sb3s_choice = self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+        if is_for_n_steps or (self._takes_any_buffer and is_sb3s_choice):
             # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
             self.replay_buffer_class = None
             kept = self.replay_buffer_kwargs.items()
