@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,13 +229,12 @@ def learning(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             {name: functools.partial(ms_per_update, model) for name, model in models.items()}, args.rounds, "updates"
         )
         n_flops = {name: count_flops(model) for name, model in models.items()}
-        speeds = matrix_speeds(models[PEER].device)
+        precisions = {name: precision_of(model) for name, model in models.items()}
+        speeds = matrix_speeds(models[PEER].device, set(precisions.values()))
 
     table = {}
     for name, model in models.items():
-        precision = "float32"
-        if isinstance(model, CustomDQN):
-            precision = acceleration.resolve(model.precision, model.accelerate, model.device)[0]
+        precision = precisions[name]
         limit = 1000 * n_flops[name] / speeds[precision]
         table[name] = {
             "agent steps/s": statistics.median(rates[name]),
@@ -275,14 +274,25 @@ def count_flops(model: OffPolicyAlgorithm) -> int:
     return counter.get_total_flops()
 
 
-def matrix_speeds(device: th.device) -> dict[str, float]:
+def precision_of(model: OffPolicyAlgorithm) -> str:
+    """
+    :param model: a learner
+    :return: number format that its updates are computed in
+    """
+    if isinstance(model, CustomDQN):
+        return acceleration.resolve(model.precision, model.accelerate, model.device)[0]
+    return "float32"
+
+
+def matrix_speeds(device: th.device, precisions: Iterable[str]) -> dict[str, float]:
     """
     :param device: where it is measured
+    :param precisions: ``"float32"``, ``"bf16"``; where the processor has no bf16, that one takes minutes
     :return: floating-point operations a second of a matrix product of 2048, for each precision
     """
     speeds = {}
-    for name, dtype in (("float32", th.float32), ("bf16", th.bfloat16)):
-        matrix = th.randn(2048, 2048, device=device).to(dtype)
+    for name in precisions:
+        matrix = th.randn(2048, 2048, device=device).to({"float32": th.float32, "bf16": th.bfloat16}[name])
         times = []
         for _ in range(7):
             start = time.perf_counter()
