@@ -118,11 +118,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         model.learn(30)
     checkpoint = store.find_good()[0]
     state = store.read_state(checkpoint)
-    for kwargs, message in (
-        ({"policy_kwargs": {"net_arch": [8]}}, r"differ|has shape"),
-        ({"buffer_size": 50}, r"the replay memory has size \[50, 1\], and that of the checkpoint \[100, 1\]"),
+    undescribed = state | {"description": None}  # as that of a model with functions as settings
+    for kwargs, message, of_undescribed in (
+        ({"policy_kwargs": {"net_arch": [8]}}, r"policy_kwargs=\{\} \(not \{'net_arch': \[8\]\}\)", r"differ|has shape"),
+        (
+            {"buffer_size": 50},
+            r"buffer_size=100 \(not 50\)",
+            r"the replay memory has size \[50, 1\], and that of the checkpoint \[100, 1\]",
+        ),
     ):
         other = CustomDQN("MlpPolicy", "CartPole-v1", **{**CARTPOLE, **kwargs})
         other.learn(1)
         with pytest.raises(ValueError, match=message):
             restore(other, store, checkpoint, state, [], 3)
+        with pytest.raises(ValueError, match=of_undescribed):
+            restore(other, store, checkpoint, undescribed, [], 3)

@@ -91,7 +91,7 @@ def hundred_updates(
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "clipped": {"max_grad_norm": 0.01},
+    "clipped": {"max_grad_norm": 0.1},
     "single": {"single": True},
     "rmsprop": {"optimizer_class": th.optim.RMSprop, "optimizer_kwargs": {"eps": 0.01}},
     "rainbow": {
