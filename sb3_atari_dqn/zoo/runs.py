@@ -1,8 +1,6 @@
 """Training runs as RL Zoo leaves them: a folder with a model, arguments, configuration and Monitor's files."""
 
 import inspect
-import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_atari_dqn.base import QLearningAlgorithm
-from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
+from sb3_atari_dqn.checkpoints.store import FOLDER, Checkpoint, CheckpointStore
 from sb3_atari_dqn.envs.motion_tracer import MotionTracer
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.evaluation.environments import Preprocessing
@@ -88,29 +86,32 @@ class Run(NamedTuple):
         :raises ValueError: if there is none
         """
         path = self.folder / ("best_model.zip" if best else f"{self.params.name}.zip")
-        if path.is_file() and (best or not self._is_behind_checkpoint(path)):
+        newer = None if best else self._newer_checkpoint(path)
+        if newer is None:
+            if not path.is_file():
+                raise ValueError(f"{str(path)!r} does not exist")
             return path, []
-        if best or not self.checkpoints.manifests():
-            raise ValueError(f"{str(path)!r} does not exist")
-        checkpoint, complaints = self.checkpoints.find_good()
+        checkpoint, complaints = newer
         notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
         taken = f"Its checkpoint at step {checkpoint.num_timesteps} is taken, {checkpoint.path.name}."
         return checkpoint.path, [*notes, f"{NO_FINAL_MODEL} {taken}"]
 
-    def _is_behind_checkpoint(self, path: Path) -> bool:
+    def _newer_checkpoint(self, path: Path) -> tuple[Checkpoint, list[str]] | None:
         """
-        :param path: the run's model, which may be of before an interruption
-        :return: whether a checkpoint that is whole is newer
+        :param path: the run's model, which may not be there yet, or be of before an interruption
+        :return: the newest checkpoint that is whole, and what is wrong with newer ones; None if the model is as new
+        :raises ValueError: if there are checkpoints and no model, and none of them is whole
         """
-        steps, checkpoints = steps_of(path), self.checkpoints
-        if steps is None or not checkpoints.manifests():
-            return False
+        if not self.checkpoints.manifests():
+            return None
+        if not path.is_file():
+            return self.checkpoints.find_good()
+        steps = steps_of(path)
         try:
-            return checkpoints.read_manifest(checkpoints.manifests()[0]).num_timesteps > steps and (
-                checkpoints.find_good()[0].num_timesteps > steps
-            )
+            found = self.checkpoints.find_good()
         except ValueError:  # none that is whole, or of another version
-            return False
+            return None
+        return found if steps is not None and found[0].num_timesteps > steps else None
 
     def hyperparams(self) -> dict[str, Any]:
         """
@@ -140,9 +141,8 @@ def steps_of(path: Path) -> int | None:
     :return: agent steps that its model has done; None if the file is not there, or does not say
     """
     try:
-        with zipfile.ZipFile(path) as model:
-            return int(json.loads(model.read("data"))["num_timesteps"])
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return int(read_data(path)["num_timesteps"])
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -57,9 +57,7 @@ def test_its_newest_checkpoint_is_played(run: Path, made: Path, capsys: pytest.C
     assert Evaluation.load(run / "alone.json").label == find_algo(before) == "dqn_custom"
 
 
-def test_a_model_of_before_an_interruption_is_not_the_last_one(
-    run: Path, made: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_of_before_an_interruption_is_not_the_last_one(run: Path, made: Path) -> None:
     with zipfile.ZipFile(made.parent / "model.zip") as model, zipfile.ZipFile(run / f"{BREAKOUT}.zip", "w") as older:
         for name in model.namelist():
             content = model.read(name)
@@ -69,6 +67,9 @@ def test_a_model_of_before_an_interruption_is_not_the_last_one(
     assert found.find_model() == (newest, [TAKEN.format(16, newest.stem)])
     shutil.copy(made.parent / "model.zip", run / f"{BREAKOUT}.zip")
     assert found.find_model() == (run / f"{BREAKOUT}.zip", [])
+    for path in run.glob("checkpoints/*.state.json"):
+        os.truncate(path, 3)
+    assert found.find_model() == (run / f"{BREAKOUT}.zip", []), "none is whole"
     shutil.rmtree(run / "checkpoints")
     assert found.find_model() == (run / f"{BREAKOUT}.zip", [])
 

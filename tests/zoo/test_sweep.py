@@ -103,7 +103,7 @@ def test_what_a_run_needs_next(tmp_path: Path) -> None:
     (run.experiment / f"{run.env}.zip").unlink()
     assert next_command(plan, run, "cpu") == go_on
     with zipfile.ZipFile(run.experiment / f"{run.env}.zip", "w") as model:
-        model.writestr("data", json.dumps({"num_timesteps": 400}))
+        model.writestr("data", json.dumps({"policy_class": {}, "num_timesteps": 400}))
     assert next_command(plan, run, "cpu") is None
 
 
