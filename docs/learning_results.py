@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from sb3_atari_dqn.evaluation.results import Evaluation
-from sb3_atari_dqn.report.curves import training_scores
+from sb3_atari_dqn.report.curves import monitor_files, training_scores
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.presets import default_config, presets
 from sb3_atari_dqn.zoo.runs import find_run
@@ -44,7 +44,7 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
     result: dict[str, Any] = json.loads(evaluation_file(run, protocol).read_text(encoding="utf-8"))
     games = training_scores(run)
     steps = np.linspace(games["steps"].iloc[0], games["steps"].iloc[-1], N_POINTS)
-    header = json.loads(min(run.glob("*.monitor.csv")).read_text().split("\n", 1)[0].removeprefix("#"))
+    header = json.loads(monitor_files(run)[0].read_text().split("\n", 1)[0].removeprefix("#"))
     result["label"] = label or result["label"]
     result["model"] = Path(result["model"]).name
     result["training"] = {

@@ -179,7 +179,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :raises ValueError: for one that is out of its range
         """
         super().check_values(settings)
-        cls._check_values_of_peer(settings)
+        cls._check_inherited_values(settings)
         policy_kwargs = settings.get("policy_kwargs") or {}
         check_policy_kwargs(policy_kwargs)
         for name in ("double_q", "munchausen", "clip_rewards", "overlap"):
@@ -210,7 +210,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         cls._check_update_period(settings)
 
     @staticmethod
-    def _check_values_of_peer(settings: Mapping[str, Any]) -> None:
+    def _check_inherited_values(settings: Mapping[str, Any]) -> None:
         """
         :param settings: see ``check_values``; those that are Stable-Baselines3's are looked at, which it does not do itself
         :raises ValueError: see there

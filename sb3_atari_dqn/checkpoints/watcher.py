@@ -294,8 +294,8 @@ def _check_settings(model: QLearningAlgorithm, description: str | None) -> None:
     ]
     if different:
         raise ValueError(
-            f"the checkpoint's model has {', '.join(different)}, which the run's configuration does not say: it began with "
-            "another one's model (-i). Load the checkpoint's model, sb3_atari_dqn.load(), to go on with it"
+            f"the checkpoint's model has {', '.join(different)}, which the run's configuration does not say, as when a run "
+            "begins with another one's model (-i). Load the checkpoint's model, sb3_atari_dqn.load(), to go on with it"
         )
 
 

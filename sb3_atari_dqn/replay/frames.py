@@ -471,16 +471,15 @@ def bytes_of_frame(n_pixels: int, compression: str | None) -> int:
     return n_pixels if compression is None else n_pixels // _LEAST_COMPRESSION
 
 
-def available_memory() -> int:
+def available_memory(limits: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int:
     """
-    :return: bytes of main memory that are free, within the limit of a container if there is one
+    :param limits: where the system says how much a container can have
+    :return: bytes of main memory that are free, within the limit of a container if there is one; the cache of files is free
     """
     available = psutil.virtual_memory().available
-    limit, used, statistics = (
-        pathlib.Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current", "memory.stat")
-    )
     try:
-        given_back = dict(line.split() for line in statistics.read_text().splitlines())["inactive_file"]  # when it is needed
-        return min(available, int(limit.read_text()) - int(used.read_text()) + int(given_back))
+        limit, used = (int((limits / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (limits / "memory.stat").read_text().splitlines())
+        return min(available, limit - used + int(statistics["inactive_file"]))
     except (OSError, ValueError, KeyError):  # no limit, or "max"
         return available

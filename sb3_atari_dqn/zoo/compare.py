@@ -104,13 +104,15 @@ def compare(arguments: Sequence[str]) -> None:
         for output in (args.json, args.output):
             if output is not None:
                 check_output(output)
-                output.parent.mkdir(parents=True, exist_ok=True)
         protocol, entries = read_entries(args.runs, args.protocol, args.labels, args.trust)
         table = group(entries)
     except (ValueError, LoadMonitorResultsError) as error:
         parser.error(str(error))
     figures = compute(table, args.seed)
     show(protocol, table, figures, args.seed)
+    for output in (args.json, args.output):
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
     if args.json is not None:
         args.json.write_text(json.dumps(to_json(protocol, table, figures), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         print(args.json)

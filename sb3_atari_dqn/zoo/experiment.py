@@ -28,7 +28,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.checks import check_names, check_number, check_whole_number, keyword_names
-from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames
 from sb3_atari_dqn.envs.preprocessing import MotionTracerAtariWrapper
 from sb3_atari_dqn.envs.vec_motion_tracer import VecMotionTracer
@@ -231,7 +230,7 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     Settings.of(hyperparams)
     check_number(hyperparams, "n_timesteps", 1)
     check_whole_number(hyperparams, "n_envs", 1, "environments")
-    algorithm.check_values({**hyperparams, **(_learning_rate(hyperparams) if issubclass(algorithm, CustomDQN) else {})})
+    algorithm.check_values({**hyperparams, **_learning_rate(hyperparams)})
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
     policy = algorithm.policy_aliases.get(hyperparams.get("policy", ""))
     if policy is not None:  # one of the user's own may take anything
@@ -269,9 +268,12 @@ def _learning_rate(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     rate = hyperparams.get("learning_rate")
     if not isinstance(rate, str):
         return {}
+    kind, _, number = rate.partition("_")
     try:
-        return {"learning_rate": LinearSchedule(float(rate.split("lin_", 1)[1]), 0.0, 1.0)}
-    except (IndexError, ValueError):
+        if kind != "lin":
+            raise ValueError(kind)
+        return {"learning_rate": LinearSchedule(float(number), 0.0, 1.0)}
+    except ValueError:
         hint = "; YAML takes 1e-4 for text, and 1.0e-4 for a number"
         raise ValueError(f"learning_rate={rate!r} must be a number, or lin_NUMBER, which falls to zero{hint}") from None
 

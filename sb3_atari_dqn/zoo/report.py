@@ -19,6 +19,7 @@ from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.play import ModelPolicy
 from sb3_atari_dqn.evaluation.recording import play_steps
 from sb3_atari_dqn.loading import kind_of, read_model
+from sb3_atari_dqn.report.curves import monitor_files
 from sb3_atari_dqn.report.page import render_page, written_in_one_piece
 from sb3_atari_dqn.report.player import record_player
 from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
@@ -87,7 +88,7 @@ def find_model(run: Run, best: bool) -> tuple[Path | None, list[str]]:
     if saved:
         newest = max(saved, key=lambda path: path.stat().st_mtime)
         return newest, [*notes, f"{NO_FINAL_MODEL} The page shows {newest.name}, the newest model in its folder."]
-    if not any(run.folder.glob("*monitor.csv")) and not any(run.folder.glob("rewards.csv")):
+    if not monitor_files(run.folder) and not any(run.folder.glob("rewards.csv")):
         final = str(run.folder / f"{run.params.name}.zip")
         raise ValueError(f"{str(run.folder)!r} holds no model, such as {final!r}, and no scores of a training")
     return None, [*notes, f"{NO_FINAL_MODEL} Its folder holds no model, so the player and the network are left out."]

@@ -1,5 +1,7 @@
 """The sweep beside a plain loop written from the tutorial's description, and the memory around it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -195,6 +197,14 @@ def test_draws_follow_the_generator() -> None:
     memory = swept_memory(20, 80)
     first, again, other = (memory.sample(10, 0.5, np.random.default_rng(seed))[0].ravel().tolist() for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_the_cache_of_files_in_a_container_is_free(tmp_path: Path) -> None:
+    for name, content in (("max", "8000\n"), ("current", "7900\n"), ("stat", "anon 400\ninactive_file 7000\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert frames.available_memory(tmp_path) == 7100
+    (tmp_path / "memory.max").write_text("max\n")
+    assert frames.available_memory(tmp_path) > 1_000_000
 
 
 def test_a_memory_that_does_not_fit_is_refused_with_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:

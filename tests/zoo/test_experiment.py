@@ -150,7 +150,7 @@ def test_refuses_to_skip_frames_twice(env_id: str, tmp_path: Path) -> None:
     [
         ({"loss_limt": 1e-3}, TypeError, "no argument 'loss_limt'; did you mean 'loss_limit'"),
         ({"replay_buffer_class": "FrameReplayBuffer"}, TypeError, "a sweep needs a memory of its own"),
-        ({"learning_rate": "lin_1e-3"}, ValueError, "learning_rate='lin_1e-3' must be a number"),
+        ({"learning_rate": "lin_1e-3"}, ValueError, "learning_rate=LinearSchedule.* must be a number: it falls"),
         ({"buffer_size": 100}, ValueError, "make a fit due at 9 states, and it needs 128"),
         ({"policy_kwargs": {"optimizer_class": "Adan"}}, ValueError, "optimizer_class='Adan' is not known"),
         ({"n_envs": 0}, ValueError, "n_envs=0 must be a whole number of environments"),

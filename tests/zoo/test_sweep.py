@@ -49,7 +49,7 @@ def read_small(tmp_path: Path, **changes: Any) -> Any:
 def make_model(experiment: Path, name: str, steps: int) -> None:
     experiment.mkdir(parents=True)
     with zipfile.ZipFile(experiment / f"{name}.zip", "w") as model:
-        model.writestr("data", json.dumps({"num_timesteps": steps}))
+        model.writestr("data", json.dumps({"policy_class": {}, "num_timesteps": steps}))
 
 
 def write_checkpoint(run: Run, steps: int) -> None:
