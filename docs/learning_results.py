@@ -52,7 +52,6 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
         "commit": commit,
         "machine": machine,
         "date": time.strftime("%Y-%m-%d", time.gmtime(header["t_start"])),
-        "minutes": round(float(games["seconds"].iloc[-1]) / 60, 1),
         "curve": {
             "steps": steps.round().astype(int).tolist(),
             "minutes": np.interp(steps, games["steps"], games["seconds"] / 60).round(2).tolist(),
@@ -117,7 +116,7 @@ def show(files: list[Path], picture: Path | None) -> str:
         fastest of the runs was over. If they were evaluated on the way, a second table has those scores
     """
     results = [(Evaluation.load(file), json.loads(file.read_text(encoding="utf-8"))["training"]) for file in files]
-    fastest = min(training["curve"]["minutes"][-1] for _, training in results)
+    fastest = min(_minutes(*result) for result in results)
     columns = ["", "seed", "steps", "mean", "standard deviation", "minimum", "maximum", "minutes"]
     lines = [f"| {' | '.join([*columns, f'training at {fastest:.1f} minutes'])} |", "|" + "---|" * 9]
     for evaluation, training in results:
@@ -125,7 +124,7 @@ def show(files: list[Path], picture: Path | None) -> str:
         curve = training["curve"]
         lines.append(
             f"| {evaluation.label} | {evaluation.training_seed} | {evaluation.training_steps:,} "
-            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {training['minutes']:.1f} "
+            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {_minutes(evaluation, training):.1f} "
             f"| {np.interp(fastest, curve['minutes'], curve['score']):.2f} |"
         )
     evaluated = [(evaluation, training["evaluations"]) for evaluation, training in results if "evaluations" in training]
@@ -144,6 +143,14 @@ def show(files: list[Path], picture: Path | None) -> str:
     return "\n".join(lines).replace("|  |", "| |")
 
 
+def _minutes(evaluation: Evaluation, training: dict[str, Any]) -> float:
+    """
+    :return: how long a run took: until its last game ended, and for the steps after that at the pace of those before
+    """
+    curve = training["curve"]
+    return float(curve["minutes"][-1] * max(evaluation.training_steps or 0, curve["steps"][-1]) / curve["steps"][-1])
+
+
 def _draw(results: list[tuple[Evaluation, dict[str, Any]]]) -> Figure:
     """
     :param results: evaluation and training of each run
@@ -156,7 +163,8 @@ def _draw(results: list[tuple[Evaluation, dict[str, Any]]]) -> Figure:
         for evaluation, training in results:
             curve, color = training["curve"], f"C{labels.index(evaluation.label)}"
             axes.plot(curve[against], curve["score"], color=color, alpha=0.8, label=evaluation.label)
-            axes.plot(curve[against][-1], evaluation.scores.mean(), "D", color=color, clip_on=False)
+            end = evaluation.training_steps if against == "steps" else _minutes(evaluation, training)
+            axes.plot(end, evaluation.scores.mean(), "D", color=color, clip_on=False)
         axes.set_xlabel("agent steps" if against == "steps" else "minutes")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
