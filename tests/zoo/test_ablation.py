@@ -227,4 +227,5 @@ def test_bad_files(content: str, message: str, tmp_path: Path, capsys: pytest.Ca
     assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ablation(["nothing", "-f", str(tmp_path / "runs")])
-    assert "'nothing' is neither a file nor one of freeway, games, ladder, pong, rainbow, sb3, tutorials" in capsys.readouterr().err
+    lists = "freeway, games, ladder, pong, rainbow, sb3, tutorials"
+    assert f"'nothing' is neither a file nor one of {lists}" in capsys.readouterr().err
