@@ -68,6 +68,10 @@ def test_collects_and_shows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     compare([str(file)])
     assert "C51" in capsys.readouterr().out
 
+    training["curve"] = {"steps": [100, 320], "minutes": [2.5, 8.0], "score": [0.0, 1.0]}  # 80 steps after the last game
+    file.write_text(json.dumps(result))
+    assert call("show", tmp_path / "results").splitlines()[2].split(" | ")[-2:] == ["10.0", "1.00 |"]
+
 
 def test_the_command_names_what_a_run_was_made_of(tmp_path: Path) -> None:
     """A preset by its name wherever its file was, the user's own file by its path, nothing for the algorithm's default."""
