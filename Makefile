@@ -17,11 +17,11 @@ LATEST_RUN = $$(ls -td logs/dqn_custom/$(ENV_NAME)_[0-9]* | head -n 1)
 train: .venv/ready
 	$(BIN)/python -m rl_zoo3.train --algo dqn_custom --env $(ENV) --conf-file cpu --seed $(SEED) -n $(STEPS) \
 		--eval-freq 100000 --n-eval-envs 5 --progress $(if $(PARAMS),-params $(PARAMS))
-	$(BIN)/python -m sb3_atari_dqn plot $(LATEST_RUN)
+	-$(BIN)/python -m sb3_atari_dqn plot $(LATEST_RUN)  # says so where no game has ended yet
 	$(BIN)/python -m sb3_atari_dqn evaluate $(LATEST_RUN) --episodes 10
 	$(BIN)/python -m rl_zoo3.record_video --algo dqn_custom --env $(ENV) -f logs -n 1000
 	@echo "Learning curve, and video of the trained agent:"
-	@ls $(LATEST_RUN)/scores.png
+	-@ls $(LATEST_RUN)/scores.png
 	@ls -t $(LATEST_RUN)/videos/*.mp4 | head -n 1
 
 test: .venv/ready
