@@ -25,7 +25,7 @@ train: .venv/ready
 	@ls -t $(LATEST_RUN)/videos/*.mp4 | head -n 1
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  # files of few slow tests not last
 
 soak: .venv/ready
 	$(BIN)/python -m tests.soak

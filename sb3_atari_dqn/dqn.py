@@ -150,7 +150,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.check_values({**arguments, "update_period": update_period})
         arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
         epsilons = {"exploration_initial_eps", "exploration_final_eps"}
-        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") and not epsilons & arguments.keys():
+        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None and not epsilons & arguments.keys():
             arguments.update(dict.fromkeys(epsilons, 0.0))  # noise explores
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
@@ -199,6 +199,13 @@ class CustomDQN(QLearningAlgorithm, DQN):
         check_number(settings, "eval_epsilon", 0, 1)
         if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
             kwargs = settings.get("replay_buffer_kwargs") or {}
+            for name, default in (("n_steps", 1), ("gamma", 0.99)):
+                of_algorithm = settings.get(name, default)
+                if kwargs.get(name, of_algorithm) != of_algorithm:
+                    raise ValueError(
+                        f"replay_buffer_kwargs: {name}={kwargs[name]!r} does not go with {name}={of_algorithm!r} of the "
+                        "algorithm, which FrameReplayBuffer takes: leave it out there"
+                    )
             FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
         else:
             for name in ("priority_exponent", "importance_exponent"):
@@ -260,7 +267,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
         folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
         if folds_steps:
-            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
             FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
         # the constructor and learn() allocate it.
@@ -329,6 +335,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         kwargs = dict(self.replay_buffer_kwargs)
         if issubclass(self.replay_buffer_class, HerReplayBuffer):
             kwargs["env"] = self.env
+        if issubclass(self.replay_buffer_class, FrameReplayBuffer):
+            kwargs |= {"n_steps": self.n_steps, "gamma": self.gamma}
         self.replay_buffer = self.replay_buffer_class(
             self.buffer_size,
             self.observation_space,
@@ -383,15 +391,34 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
         :param path: file written by ``save_replay_buffer``
         :param truncate_last_traj: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``
+        :raises ValueError: if it is of a class that cannot do what this model asks for; the model keeps the memory it has
         """
+        before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        assert self.replay_buffer is not None
-        set_reward_clipping(self.replay_buffer, self.clip_rewards)
-        if isinstance(self.replay_buffer, FrameReplayBuffer):
-            kwargs = self.replay_buffer_kwargs
-            self.replay_buffer.adapt(
-                self.device, self.n_steps, self.gamma, kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
+        try:
+            self._adapt_replay_buffer()
+        except ValueError:
+            self.replay_buffer = before
+            raise
+
+    def _adapt_replay_buffer(self) -> None:
+        """
+        :raises ValueError: see ``load_replay_buffer``
+        """
+        replay_buffer, kwargs = self.replay_buffer, self.replay_buffer_kwargs
+        assert replay_buffer is not None
+        exponents = kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
+        if isinstance(replay_buffer, FrameReplayBuffer):
+            replay_buffer.adapt(self.device, self.n_steps, self.gamma, *exponents)
+        elif exponents[0] is not None:
+            raise ValueError(f"priority_exponent={exponents[0]} needs a FrameReplayBuffer, not {type(replay_buffer).__name__}")
+        elif isinstance(replay_buffer, NStepReplayBuffer):
+            replay_buffer.n_steps, replay_buffer.gamma = kwargs.get("n_steps", self.n_steps), kwargs.get("gamma", self.gamma)
+        elif self.n_steps > 1 and type(replay_buffer) in (ReplayBuffer, DictReplayBuffer):
+            raise ValueError(
+                f"n_steps={self.n_steps} needs an NStepReplayBuffer or FrameReplayBuffer, not {type(replay_buffer).__name__}"
             )
+        set_reward_clipping(replay_buffer, self.clip_rewards)
 
     def memory(self) -> BufferRecord:
         """

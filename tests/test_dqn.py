@@ -285,6 +285,24 @@ def test_n_steps_of_now_choose_the_memory(then: int, now: int, tmp_path: Path, r
     assert not [warning for warning in recwarn if "is ignored" in str(warning.message)]
 
 
+@pytest.mark.parametrize(("then", "now"), [(3, 5), (3, 1)])
+def test_a_loaded_memory_folds_steps_as_the_model_has_it(then: int, now: int, tmp_path: Path) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", n_steps=then, buffer_size=10).learn(5).save_replay_buffer(tmp_path / "memory")
+    model = CustomDQN("MlpPolicy", "CartPole-v1", n_steps=now, gamma=0.5, buffer_size=10)
+    model.load_replay_buffer(tmp_path / "memory")
+    assert isinstance(model.replay_buffer, NStepReplayBuffer)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (now, 0.5)
+
+
+def test_refuses_a_memory_that_cannot_fold_steps(tmp_path: Path) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=10).learn(5).save_replay_buffer(tmp_path / "memory")
+    model = CustomDQN("MlpPolicy", "CartPole-v1", n_steps=3, buffer_size=10)
+    before = model.replay_buffer
+    with pytest.raises(ValueError, match="n_steps=3 needs an NStepReplayBuffer or FrameReplayBuffer, not ReplayBuffer"):
+        model.load_replay_buffer(tmp_path / "memory")
+    assert model.replay_buffer is before
+
+
 def test_subclasses_keep_the_arguments(tmp_path: Path) -> None:
     class Own(CustomDQN):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -265,6 +265,45 @@ def test_frozen_layers_stay_as_they_are(accelerate: str) -> None:
     changed = [not th.equal(*pair) for pair in zip(before, model.q_net.parameters(), strict=True)]
     assert changed == [False, False] + [True] * (len(before) - 2)
 
+    # let go, and others frozen
+    for parameter in model.q_net.parameters():
+        parameter.requires_grad_(not parameter.requires_grad)
+    before = [parameter.detach().clone() for parameter in model.q_net.parameters()]
+    model.learn(100)
+    changed = [not th.equal(*pair) for pair in zip(before, model.q_net.parameters(), strict=True)]
+    assert changed == [True, True] + [False] * (len(before) - 2)
+
+
+@pytest.mark.parametrize("accelerate", ["none", "fused"])
+def test_goes_on_with_parameters_from_a_vector(accelerate: str) -> None:
+    """Stable-Baselines3 gives them other memory then."""
+    env = AleVecEnv(GAME, 4, seed=1)
+    model = CustomDQN("CnnPolicy", env, **SMALL, update_period=4, accelerate=accelerate)
+    model.policy.load_from_vector(model.policy.parameters_to_vector() * 0.5)
+    model.learn(100)
+    observations = model.policy.obs_to_tensor(env.reset())[0]
+    with th.no_grad():
+        assert th.allclose(model.learner.q_values(observations), model.q_net(observations), atol=1e-5)
+
+
+class AuxiliaryCNN(NatureCNN):
+    """It has a layer that is not used."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.auxiliary = th.nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize("accelerate", ["none", "fused", "compile"])
+def test_parameters_that_are_not_used_stay_as_they_are(accelerate: str) -> None:
+    env = AleVecEnv(GAME, 4, seed=1)
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": AuxiliaryCNN}, "update_period": 4}
+    model = CustomDQN("CnnPolicy", env, **SMALL, **kwargs, accelerate=accelerate)
+    before = {name: parameter.detach().clone() for name, parameter in model.q_net.named_parameters()}
+    model.learn(60)
+    for name, parameter in model.q_net.named_parameters():
+        assert th.equal(parameter, before[name]) == ("auxiliary" in name), name
+
 
 def test_auto_computes_plainly_what_cannot_be_accelerated() -> None:
     env = AleVecEnv(GAME, 4, seed=1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_atari_dqn import CustomDQN, FrameReplayBuffer
@@ -198,6 +199,42 @@ def test_a_loaded_memory_is_drawn_from_as_the_model_has_it(tmp_path: Any) -> Non
     assert np.all(started.tree[np.arange(40)] == 1)
     assert np.all(started.tree[np.arange(40, 200)] == 0)
     assert isinstance(load(make_model(), prioritized), UniformSampler)
+
+
+def test_refuses_a_memory_that_cannot_have_priorities(tmp_path: Any) -> None:
+    plain = CustomDQN("MlpPolicy", DummyVecEnv([FourStates] * 2), buffer_size=200).learn(40)
+    plain.save_replay_buffer(tmp_path / "memory")
+    with pytest.raises(ValueError, match=r"priority_exponent=0.6 needs a FrameReplayBuffer, not ReplayBuffer"):
+        make_model("prioritized").load_replay_buffer(tmp_path / "memory")
+
+
+def test_priorities_that_nobody_reports_are_warned_of() -> None:
+    kwargs = {"n_stack": 1, "priority_exponent": 0.6}
+    model = DQN(
+        "MlpPolicy",
+        DummyVecEnv([FourStates]),
+        learning_starts=4,
+        buffer_size=50,
+        replay_buffer_class=FrameReplayBuffer,
+        replay_buffer_kwargs=kwargs,
+    )
+    with pytest.warns(UserWarning, match="priority_exponent=0.6 has no effect with an algorithm that does not report"):
+        model.learn(8)
+
+
+@pytest.mark.parametrize("kwargs", [{"n_steps": 3}, {"gamma": 0.5}])
+def test_the_memory_has_steps_and_discount_of_the_algorithm(kwargs: dict[str, Any]) -> None:
+    ((name, value),) = kwargs.items()
+    model = make_model(**kwargs)
+    assert getattr(model.replay_buffer, name) == value
+    for replay_buffer_class in (FrameReplayBuffer, "FrameReplayBuffer"):
+        with pytest.raises(ValueError, match=rf"replay_buffer_kwargs: {name}={value} does not go with {name}="):
+            CustomDQN(
+                "MlpPolicy",
+                DummyVecEnv([FourStates]),
+                replay_buffer_class=replay_buffer_class,
+                replay_buffer_kwargs={"n_stack": 1, **kwargs},
+            )
 
 
 def test_priorities_need_the_memory_that_has_them() -> None:

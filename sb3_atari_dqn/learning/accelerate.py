@@ -86,9 +86,16 @@ class NetworkCopy(Protocol):
         :param mode: whether to learn, as opposed to play
         """
 
-    def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
+    def set_gradients(self, gradients: Sequence[th.Tensor | None]) -> None:
         """
         :param gradients: of the copy's parameters that are learnt; those of the network are set to them
+        """
+
+    def attach(self) -> bool:
+        """
+        Follow the parameters of the network where somebody has given them other memory, or said whether they are learnt.
+
+        :return: whether there was something to follow
         """
 
     def refresh(self) -> None:
@@ -185,7 +192,10 @@ class AcceleratedLearner(Learner):
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over parameters that somebody else has changed."""
+        """Take over parameters that somebody else has changed, frozen or let go."""
+        has_other_tensors = [network.attach() for network in (self._online, self._target)]
+        if self._is_graphed and any(has_other_tensors):
+            self._whole_update = GraphedUpdate(self._update)  # one that is there goes on with the tensors of before
         self._online.refresh()
         self._target.refresh()
 
@@ -219,16 +229,17 @@ class AcceleratedLearner(Learner):
         self._target.train(False)
         self._online.train(True)
         result = self.loss(self._online, self._target, batch)
-        gradients = th.autograd.grad(result.loss, [own for own in self._online.parameters() if own.requires_grad])
+        learnt = [own for own in self._online.parameters() if own.requires_grad]
+        gradients = th.autograd.grad(result.loss, learnt, allow_unused=True)
         with th.no_grad():
             self._apply(gradients)
         return summarize(result)
 
-    def _apply_gradients(self, gradients: Sequence[th.Tensor]) -> None:
+    def _apply_gradients(self, gradients: Sequence[th.Tensor | None]) -> None:
         """
         Clip, step, and copy the parameters back.
 
-        :param gradients: of the copy's parameters that are learnt
+        :param gradients: of the copy's parameters that are learnt, None for one that was not used
         """
         self._online.set_gradients(gradients)
         if self.max_grad_norm is not None:

@@ -193,17 +193,17 @@ class ComputeCopy(nn.Module):
         for part in ("features_extractor", "q_net", "distribution"):
             masters: list[nn.Parameter] = list(getattr(q_net, part).parameters())
             for master, own in zip(masters, getattr(self, part).parameters(), strict=True):
-                own.requires_grad_(master.requires_grad)
-                is_shared = own.dim() < 4 and own.dtype == master.dtype  # it lies as it should
-                if is_shared:
-                    own.data = master.data
-                parameter = _Parameter(master, own, is_shared=is_shared)
+                parameter = _Parameter(
+                    master, own, is_shared=own.dim() < 4 and own.dtype == master.dtype
+                )  # it lies as it should
                 if first is not None and own is first.weight:
                     kernel = first.kernel if isinstance(first, PatchConv2d) else None
                     parameter = parameter._replace(scale=scale, kernel=kernel)
                 self._parameters_of_both.append(parameter)
         self._singular_vectors = list(self.buffers())
         self._singular_vectors_of_master = list(q_net.buffers())
+        self._attached_to: list[tuple[int, bool]] = []
+        self.attach()
         self.refresh()
 
     def forward(self, observations: th.Tensor) -> ActionValues:
@@ -221,6 +221,22 @@ class ComputeCopy(nn.Module):
             inputs = inputs * self._input_scale
         return self.distribution(self.features_extractor(inputs), self.q_net, self.n_actions)
 
+    def attach(self) -> bool:
+        """
+        Follow the parameters of the policy where somebody has given them other memory, or said whether they are learnt.
+
+        :return: whether there was something to follow
+        """
+        now = [(parameter.master.data_ptr(), parameter.master.requires_grad) for parameter in self._parameters_of_both]
+        if now == self._attached_to:
+            return False
+        self._attached_to = now
+        for parameter in self._parameters_of_both:
+            parameter.own.requires_grad_(parameter.master.requires_grad)
+            if parameter.is_shared:
+                parameter.own.data = parameter.master.data
+        return True
+
     @th.no_grad()
     def refresh(self) -> None:
         """Copy the parameters of the policy."""
@@ -234,17 +250,21 @@ class ComputeCopy(nn.Module):
                 parameter.own.mul_(parameter.scale)
 
     @th.no_grad()
-    def set_gradients(self, gradients: Sequence[th.Tensor]) -> None:
+    def set_gradients(self, gradients: Sequence[th.Tensor | None]) -> None:
         """
         Hand over what an update has found out: gradients, and the singular vectors of spectral normalisation.
 
-        :param gradients: of those of the copy's parameters that are learnt, in their order; the policy's are set to them
+        :param gradients: of those of the copy's parameters that are learnt, in their order, None for one that was not used;
+            the policy's are set to them
         """
         targets, sources = list(self._singular_vectors_of_master), list(self._singular_vectors)
         learnt = [parameter for parameter in self._parameters_of_both if parameter.own.requires_grad]
+        for parameter in self._parameters_of_both:
+            if not parameter.own.requires_grad:
+                parameter.master.grad = None
         for parameter, gradient in zip(learnt, gradients, strict=True):
             master = parameter.master
-            if parameter.is_shared:
+            if gradient is None or parameter.is_shared:
                 master.grad = gradient
                 continue
             if master.grad is None:
@@ -258,6 +278,5 @@ class ComputeCopy(nn.Module):
         if targets:
             th._foreach_copy_(targets, sources)
         for parameter in learnt:
-            if parameter.scale != 1.0:
-                assert parameter.master.grad is not None
+            if parameter.scale != 1.0 and parameter.master.grad is not None:
                 parameter.master.grad.mul_(parameter.scale)

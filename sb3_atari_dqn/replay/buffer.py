@@ -479,10 +479,18 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """
+        Draw as Stable-Baselines3's own algorithms do, which have no weights and report no priorities; warns if there are any.
+
         :param batch_size: how many transitions
         :param env: normalises observations and rewards, if given
         :return: the transitions
         """
+        if self.priority_exponent is not None:
+            warnings.warn(
+                f"priority_exponent={self.priority_exponent} has no effect with an algorithm that does not report priorities, "
+                "as CustomDQN does",
+                stacklevel=2,
+            )
         return self.read(self.draw(batch_size), env)
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:

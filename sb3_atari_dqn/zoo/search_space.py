@@ -54,11 +54,12 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dic
     # matters for huber only; raw rewards of tens and hundreds want more than Nature's 1
     trial.suggest_float("huber_delta", 0.1, 10.0, log=True)
     trial.suggest_categorical("clip_rewards", [True, False])
-    if preset.get("target_update_interval", 0) is not None:
+    has_target_network = preset.get("target_update_interval", 0) is not None
+    if has_target_network:
         # agent steps; RL Zoo 1,000, Nature 40,000; no target network stays none
         trial.suggest_int("target_update_interval", 100, 40_000, log=True)
-    # what is taken as the next action; Munchausen takes none
-    trial.suggest_categorical("backup", ["greedy", "double", "munchausen"])
+    # what is taken as the next action; Munchausen takes none, and without a target network double Q-learning is greedy
+    trial.suggest_categorical("backup", ["greedy", "double", "munchausen"] if has_target_network else ["greedy", "munchausen"])
     # Rainbow 3, Beyond The Rainbow 3
     trial.suggest_categorical("n_steps", [1, 2, 3, 5])
     trial.suggest_categorical("distribution", [_PLAIN, "categorical", "quantile", "implicit-quantile"])
@@ -112,7 +113,8 @@ def convert(params: dict[str, Any]) -> dict[str, Any]:
     backup = hyperparams.pop("backup", "greedy")
     # where it does not work, what comes nearest
     hyperparams["munchausen"] = backup == "munchausen" and distribution != "categorical"
-    hyperparams["double_q"] = backup != "greedy" and not hyperparams["munchausen"]
+    has_target_network = "target_update_interval" in hyperparams
+    hyperparams["double_q"] = backup != "greedy" and not hyperparams["munchausen"] and has_target_network
     hyperparams["munchausen_kwargs"] = None
 
     if "priority_exponent" in hyperparams:

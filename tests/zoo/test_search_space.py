@@ -156,9 +156,19 @@ def test_periods_go_with_the_number_of_environments(n_envs: int, periods: set[in
         CustomDQN.check_values(lay_over({**ATARI, "n_envs": n_envs}, convert(params)))
 
 
+@pytest.mark.parametrize("name", [name for name in presets() if name != "dqn_sweep"])
+def test_every_draw_goes_with_every_preset(name: str) -> None:
+    for section in yaml.safe_load(presets()[name].read_text()).values():
+        for params in draw(section, n_envs=section.get("n_envs", 1)):
+            CustomDQN.check_values(lay_over(section, convert(params)))
+
+
 def test_no_target_network_stays_none() -> None:
     preset = {**ATARI, "target_update_interval": None}
-    assert lay_over(preset, convert(draw(preset, 1)[0]))["target_update_interval"] is None
+    for params in draw(preset):
+        merged = lay_over(preset, convert(params))
+        assert merged["target_update_interval"] is None
+        CustomDQN.check_values(merged)
 
 
 def test_samples_for_the_preset_of_the_running_trial() -> None:
