@@ -124,7 +124,7 @@ def show(files: list[Path], picture: Path | None) -> str:
         curve = training["curve"]
         lines.append(
             f"| {evaluation.label} | {evaluation.training_seed} | {evaluation.training_steps:,} "
-            f"| {mean.value:.2f} | {std:.2f} | {minimum:g} | {maximum:g} | {_minutes(evaluation, training):.1f} "
+            f"| {mean.value:.2f} | {std:.2f} | {minimum:.10g} | {maximum:.10g} | {_minutes(evaluation, training):.1f} "
             f"| {np.interp(fastest, curve['minutes'], curve['score']):.2f} |"
         )
     evaluated = [(evaluation, training["evaluations"]) for evaluation, training in results if "evaluations" in training]

@@ -60,10 +60,13 @@ class SweepLogs:
         if not path.is_file():
             return []
         with path.open(newline="") as file:
-            return [
-                {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
+            lines = file.readlines()
+        if lines and not lines[-1].endswith("\n"):  # just being written
+            lines.pop()
+        return [
+            {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
+            for row in csv.DictReader(lines)
+        ]
 
     def append(self, name: str, *values: Any) -> None:
         """

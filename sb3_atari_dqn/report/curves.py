@@ -1,6 +1,8 @@
 """Learning curves of training runs, as a picture."""
 
 import json
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -67,6 +69,32 @@ def _games(file: Path) -> pd.DataFrame:
     )
 
 
+def read_evaluations(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    :param run: folder of a training run
+    :return: of the evaluations while training, agent steps (n,), and scores of their games (n, n_games); None without
+    :raises ValueError: if their file is damaged, or just being written
+    """
+    path = run / "evaluations.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as arrays:
+            return (arrays["timesteps"], arrays["results"]) if len(arrays["timesteps"]) else None
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is damaged, or just being written: {error}") from None
+
+
+def check_picture(path: Path) -> None:
+    """
+    :param path: of a picture that is to be drawn
+    :raises ValueError: for a kind of file that Matplotlib does not write
+    """
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise ValueError(f"{str(path)!r} must end in one of {', '.join(f'.{kind}' for kind in sorted(kinds))}")
+
+
 def mean_curve(runs: Sequence[Path], seed: int = 0, n_points: int = 100) -> tuple[np.ndarray, Estimate]:
     """
     The running mean of scores, mean over runs, as far as all of them have come.
@@ -99,11 +127,14 @@ def plot_scores(runs: Mapping[str, Path]) -> Figure:
         color = f"C{number}"
         axes.plot(games["steps"], games["score"], ".", color=color, alpha=0.15, markersize=4, markeredgewidth=0)
         axes.plot(games["steps"], games["mean"], color=color, label=f"{name}, mean of {WINDOW} games")
-        evaluations = run / "evaluations.npz"
-        if evaluations.is_file():
-            with np.load(evaluations) as arrays:
-                means = arrays["results"].mean(axis=1)
-                axes.plot(arrays["timesteps"], means, "D", color=color, label=f"{name}, evaluations")
+        try:
+            evaluations = read_evaluations(run)
+        except ValueError as error:
+            warnings.warn(f"evaluations of {str(run)!r} are not shown: {error}", stacklevel=2)
+            continue
+        if evaluations is not None:
+            steps, scores = evaluations
+            axes.plot(steps, scores.mean(axis=1), "D", color=color, label=f"{name}, evaluations")
     axes.set(xlabel="agent steps", ylabel="score")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     axes.grid(alpha=0.3)

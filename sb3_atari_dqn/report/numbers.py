@@ -3,18 +3,23 @@
 import math
 from collections.abc import Iterable
 
+#: of scores, which are whole numbers of any size
+SCORE_DIGITS = 10
 
-def rounded(value: float) -> float | None:
+
+def rounded(value: float, digits: int = 6) -> float | None:
     """
     :param value: any
-    :return: its first six digits; None if it is not finite, for which JSON has no number
+    :param digits: how many to keep
+    :return: its first digits; None if it is not finite, for which JSON has no number
     """
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-def rounded_list(values: Iterable[float]) -> list[float | None]:
+def rounded_list(values: Iterable[float], digits: int = 6) -> list[float | None]:
     """
     :param values: any
-    :return: their first six digits, see ``rounded``
+    :param digits: how many to keep
+    :return: their first digits, see ``rounded``
     """
-    return [rounded(float(value)) for value in values]
+    return [rounded(float(value), digits) for value in values]

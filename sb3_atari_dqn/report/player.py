@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_atari_dqn.evaluation.recording import Step
 from sb3_atari_dqn.report.network import layer_outputs, q_values, return_distribution, saliency
-from sb3_atari_dqn.report.numbers import rounded
+from sb3_atari_dqn.report.numbers import SCORE_DIGITS, rounded
 from sb3_atari_dqn.report.pictures import channels_of
 
 #: bytes of all pictures and distributions, before base64 makes a third more of them
@@ -52,6 +52,12 @@ class _Shown(NamedTuple):
     saliency: str | None
     distribution: np.ndarray | None
     inputs: list[float | None] | None
+
+    @property
+    def best(self) -> int:
+        """The best action, the one taken if there are several."""
+        taken = self.step.action
+        return taken if self.values[taken] == self.values.max() else int(self.values.argmax())
 
     def all_pictures(self) -> Iterator[str]:
         """
@@ -307,12 +313,13 @@ def record_player(
         "n_steps": last.number + 1,
         "stride": recorder.stride,
         "ends": last.ends,
-        "score": rounded(last.score + last.reward),
+        "score": rounded(last.score + last.reward, SCORE_DIGITS),
         "numbers": list(index_of),
         "taken": [of_step.step.action for of_step in shown],
-        "rewards": [rounded(of_step.step.reward) for of_step in shown],
-        "scores": [rounded(of_step.step.score) for of_step in shown],
+        "rewards": [rounded(of_step.step.reward, SCORE_DIGITS) for of_step in shown],
+        "scores": [rounded(of_step.step.score, SCORE_DIGITS) for of_step in shown],
         "lost_lives": [int(of_step.step.lost_life) for of_step in shown],
+        "best": [of_step.best for of_step in shown],
         "q_values": [[rounded(float(value)) for value in of_step] for of_step in values],
         "images": [base64.b64encode(encoded).decode() for encoded in recorder.pictures.encoded.values()],
         "pictures": [None if of_step.picture is None else picture_index[of_step.picture] for of_step in shown],

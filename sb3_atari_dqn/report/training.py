@@ -10,13 +10,14 @@ import pandas as pd
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
+from sb3_atari_dqn.evaluation.protocols import PROTOCOLS
 from sb3_atari_dqn.evaluation.results import Evaluation
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import summarize
 from sb3_atari_dqn.progress_log import FILE, ProgressLog
-from sb3_atari_dqn.report.curves import WINDOW, monitor_files, training_scores
+from sb3_atari_dqn.report.curves import WINDOW, monitor_files, read_evaluations, training_scores
 from sb3_atari_dqn.report.network import layer_weights
-from sb3_atari_dqn.report.numbers import rounded, rounded_list
+from sb3_atari_dqn.report.numbers import SCORE_DIGITS, rounded, rounded_list
 from sb3_atari_dqn.sweep_logs import SweepLogs
 
 #: points of a line, at most
@@ -24,6 +25,9 @@ MAX_POINTS = 2_000
 
 #: weights of a layer that are shown, at most; what is left out are input channels
 MAX_WEIGHTS = 400_000
+
+#: protocols whose scores stand beside the published ones: actions are not sticky, and games are of the same version
+COMPARABLE = ("nature", "dqn-zoo")
 
 _EVALUATE = "python -m sb3_atari_dqn evaluate RUN --protocol nature"
 
@@ -48,6 +52,11 @@ class _Run:
                 "of the training are not known."
             )
         self.games = self._games(n_envs)
+        self.evaluations: tuple[np.ndarray, np.ndarray] | None = None
+        try:
+            self.evaluations = read_evaluations(folder)
+        except ValueError as error:
+            self.missing.append(f"{error}.")
 
     def _games(self, n_envs: int) -> pd.DataFrame:
         n_files = len(monitor_files(self.folder))
@@ -98,14 +107,15 @@ def _line(name: str, x: Iterable[float], y: Iterable[float], kind: str = "lines"
     xs, ys = np.asarray(list(x), dtype=np.float64), np.asarray(list(y), dtype=np.float64)
     every = max(-(-len(xs) // MAX_POINTS), 1)
     chosen = np.unique(np.append(np.arange(0, len(xs), every), max(len(xs) - 1, 0))) if len(xs) else slice(None)
-    name = f"{name} (every {every}th)" if every > 1 and kind == "markers" else name
+    name = f"{name} (1 of {every})" if every > 1 and kind == "markers" else name
     return {"name": name, "x": rounded_list(xs[chosen]), "y": rounded_list(ys[chosen]), "kind": kind}
 
 
-def training_charts(folder: Path, n_envs: int) -> dict[str, Any]:
+def training_charts(folder: Path, n_envs: int, n_steps: int | None) -> dict[str, Any]:
     """
     :param folder: of a run
     :param n_envs: environments that it trained in
+    :param n_steps: agent steps of its model; None without
     :return: ``charts`` of what there is, against agent steps, what is ``missing`` and why, and some ``facts``
     """
     run = _Run(folder, n_envs)
@@ -116,14 +126,16 @@ def training_charts(folder: Path, n_envs: int) -> dict[str, Any]:
         if filled:
             charts.append({"key": key, "title": title, "unit": unit, "lines": filled, "note": note, "log": log})
 
+    known_steps = [n_steps or 0, *map(int, run.progress["steps"] if len(run.progress) else [])]
     games = run.games
+    if len(games) and 0 < max(known_steps) < games["steps"].max():  # Monitor counts what resets press, too
+        games["steps"] *= max(known_steps) / games["steps"].max()
     lines = [
         _line("games", games["steps"], games["score"], "markers"),
         _line(f"mean of {WINDOW} games", games["steps"], games["mean"]),
     ]
-    evaluations = read_evaluations(folder)
-    if evaluations is not None:
-        lines.append(_line("evaluations", evaluations[0], evaluations[1].mean(axis=1), "lines+markers"))
+    if run.evaluations is not None:
+        lines.append(_line("evaluations", run.evaluations[0], run.evaluations[1].mean(axis=1), "lines+markers"))
     add("scores", "Scores", "score", *lines)
     _add_q_values(run, add)
     for key, title, unit, column in (
@@ -135,9 +147,8 @@ def training_charts(folder: Path, n_envs: int) -> dict[str, Any]:
         add(key, title, unit, _line(unit, rows["steps"], rows["value"]))
     add("speed", "Speed", "agent steps a second", *_speed(run))
     facts: dict[str, Any] = {"games": len(games)}
-    known_steps = [float(frame["steps"].max()) for frame in (games, run.progress) if len(frame)]
-    facts["steps"] = rounded(max(known_steps)) if known_steps else None
-    facts["last_mean"] = rounded(float(games["mean"].iloc[-1])) if len(games) else None
+    facts["steps"] = max(known_steps) or (round(games["steps"].max()) if len(games) else None)
+    facts["last_mean"] = rounded(float(games["mean"].iloc[-1]), SCORE_DIGITS) if len(games) else None
     facts["seconds"] = rounded(float(games["seconds"].max())) if len(games) and "seconds" in games else None
     return {"charts": charts, "missing": run.missing, "facts": facts}
 
@@ -178,18 +189,6 @@ def _speed(run: _Run) -> list[dict[str, Any]]:
     return lines
 
 
-def read_evaluations(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """
-    :param folder: of a run
-    :return: of the evaluations while training, agent steps (n,), and scores of their games (n, n_games); None without
-    """
-    path = folder / "evaluations.npz"
-    if not path.is_file():
-        return None
-    with np.load(path) as arrays:
-        return (arrays["timesteps"], arrays["results"]) if len(arrays["timesteps"]) else None
-
-
 def evaluation_results(folder: Path, game: str | None) -> dict[str, Any]:
     """
     :param folder: of a run
@@ -197,25 +196,33 @@ def evaluation_results(folder: Path, game: str | None) -> dict[str, Any]:
     :return: ``results``, each with its games' scores and statistics, ``references``, published scores, and what is ``missing``
     """
     results, missing = [], []
+    evaluations = []
     for path in sorted(folder.glob("evaluation_*.json")):
         try:
-            evaluation = Evaluation.load(path)
+            evaluations.append(Evaluation.load(path))
         except ValueError as error:
             missing.append(str(error))
-            continue
+    order = list(PROTOCOLS)
+    evaluations.sort(
+        key=lambda of: (order.index(of.protocol) if of.protocol in order else len(order), -(of.training_steps or 0))
+    )
+    for evaluation in evaluations:
         steps = "" if evaluation.training_steps is None else f" after {evaluation.training_steps:,} agent steps"
         name = f"protocol {evaluation.protocol}: {Path(evaluation.model).stem}{steps}"
-        results.append(_result(name, evaluation.scores, game, evaluation.rules))
+        results.append(_result(name, evaluation.scores, game, evaluation.protocol))
     if not results:
-        evaluations = read_evaluations(folder)
-        if evaluations is None:
+        try:
+            of_training = read_evaluations(folder)
+        except ValueError:  # which is said where they are missing
+            of_training = None
+        if of_training is None:
             missing.append(f"No games were played for a test: {_EVALUATE} does that.")
         else:
-            means = evaluations[1].mean(axis=1)
-            last, best = len(means) - 1, len(means) - 1 - int(means[::-1].argmax())
+            means = of_training[1].mean(axis=1)
+            last, best = len(means) - 1, int(means.argmax())  # the first of equal ones is the one that is kept
             for what, index in {"last": last, "best": best}.items() if last != best else (("last and best", last),):
-                name = f"{what} evaluation of the training, at {evaluations[0][index]:,} agent steps"
-                results.append(_result(name, evaluations[1][index], game, {}))
+                name = f"{what} evaluation of the training, at {of_training[0][index]:,} agent steps"
+                results.append(_result(name, of_training[1][index], game, None))
             missing.append(
                 "These are the evaluations of the training, by its rules and with few games; they choose the best model. "
                 f"{_EVALUATE} plays games that compare with published scores."
@@ -231,22 +238,30 @@ def evaluation_results(folder: Path, game: str | None) -> dict[str, Any]:
     return {"results": results, "references": references, "missing": missing}
 
 
-def _result(name: str, scores: np.ndarray, game: str | None, rules: dict[str, Any]) -> dict[str, Any]:
+def _result(name: str, scores: np.ndarray, game: str | None, protocol: str | None) -> dict[str, Any]:
+    """
+    :param name: to show
+    :param scores: of the games
+    :param game: as ALE names its ROM; None if it is no Atari game
+    :param protocol: that they were played by; None for the training's own evaluations
+    :return: scores and statistics
+    """
     summary = summarize(np.asarray(scores, dtype=np.float64))
     mean = float(summary.mean.value)
     normalized = human_normalized_score(game, mean) if game is not None and game in reference_scores() else None
     return {
         "name": name,
-        "scores": rounded_list(scores),
-        "mean": rounded(mean),
-        "low": rounded(float(summary.mean.low)),
-        "high": rounded(float(summary.mean.high)),
-        "std": rounded(summary.std),
-        "minimum": rounded(summary.minimum),
-        "median": rounded(summary.median),
-        "maximum": rounded(summary.maximum),
+        "scores": rounded_list(scores, SCORE_DIGITS),
+        "mean": rounded(mean, SCORE_DIGITS),
+        "low": rounded(float(summary.mean.low), SCORE_DIGITS),
+        "high": rounded(float(summary.mean.high), SCORE_DIGITS),
+        "std": rounded(summary.std, SCORE_DIGITS),
+        "minimum": rounded(summary.minimum, SCORE_DIGITS),
+        "median": rounded(summary.median, SCORE_DIGITS),
+        "maximum": rounded(summary.maximum, SCORE_DIGITS),
         "normalized": None if normalized is None else rounded(normalized),
-        "rules": rules,
+        "protocol": protocol,
+        "compares": protocol in COMPARABLE,
     }
 
 

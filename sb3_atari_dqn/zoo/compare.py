@@ -24,7 +24,7 @@ from sb3_atari_dqn.evaluation.statistics import (
     probability_of_improvement,
 )
 from sb3_atari_dqn.report.comparison import plot_comparison
-from sb3_atari_dqn.report.curves import mean_curve, training_scores
+from sb3_atari_dqn.report.curves import check_picture, mean_curve, training_scores
 from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.run_files import not_a_run
@@ -104,6 +104,8 @@ def compare(arguments: Sequence[str]) -> None:
         for output in (args.json, args.output):
             if output is not None:
                 check_output(output)
+        if args.output is not None:
+            check_picture(args.output)
         protocol, entries = read_entries(args.runs, args.protocol, args.labels, args.trust)
         table = group(entries)
     except (ValueError, LoadMonitorResultsError) as error:
@@ -193,7 +195,10 @@ def _protocols(path: Path) -> set[str]:
 
 def _evaluation(path: Path, protocol: str) -> Evaluation:
     if not path.is_dir():
-        return _load(path)
+        evaluation = _load(path)
+        if evaluation.protocol != protocol:
+            raise ValueError(f"{str(path)!r} has results of protocol {evaluation.protocol!r}, not of {protocol!r}")
+        return evaluation
     file = evaluation_file(path, protocol)
     if not file.is_file():
         raise ValueError(
@@ -310,15 +315,22 @@ def _curves(table: Table, seed: int) -> dict[str, dict[str, tuple[np.ndarray, Es
     """
     :param table: runs by label and game
     :param seed: of the bootstrap
-    :return: learning curves by game and label, of those whose runs are all at hand and have ended a game each
+    :return: learning curves by game and label, of those whose runs all have readable files of Monitor, with a game each
     """
     curves: dict[str, dict[str, tuple[np.ndarray, Estimate]]] = {}
     for label, by_game in table.items():
         for game, runs in by_game.items():
             folders = [entry.folder for entry in runs if entry.folder is not None]
-            if len(folders) == len(runs) and not any(training_scores(folder).empty for folder in folders):
+            if len(folders) == len(runs) and all(map(_has_finished_games, folders)):
                 curves.setdefault(game, {})[label] = mean_curve(folders, seed)
     return curves
+
+
+def _has_finished_games(folder: Path) -> bool:
+    try:
+        return not training_scores(folder).empty
+    except (LoadMonitorResultsError, ValueError, KeyError):  # none there, or damaged
+        return False
 
 
 def show(protocol: str, table: Table, figures: Figures, seed: int) -> None:
@@ -333,7 +345,7 @@ def show(protocol: str, table: Table, figures: Figures, seed: int) -> None:
     for label, by_game in table.items():
         for game, runs in by_game.items():
             scores = estimate(mean, [np.array([entry.score for entry in runs])], seed)
-            references = [("" if value is None else f"{value:g}") for value in reference_scores()[game]]
+            references = [("" if value is None else f"{value:.10g}") for value in reference_scores()[game]]
             n_games = str(sum(entry.n_games for entry in runs))
             normalized = f"{human_normalized_score(game, float(scores.value)):.3f}"
             rows.append([game, label, str(len(runs)), n_games, str(scores), normalized, *references])

@@ -143,21 +143,27 @@ def _find_player(args: argparse.Namespace) -> _Player:
     path = Path(args.run)
     if path.suffix in (".zip", ".safetensors") and not path.exists():
         raise ValueError(f"{args.run!r} does not exist")
-    if path.is_file() and args.env is None:
+    if args.load_best and (path.is_file() or args.run == RANDOM):
+        raise ValueError(f"--load-best does not go with {args.run!r}")
+    if path.is_file():
         try:
             run = find_run_of(path, args.trust)
-        except UntrustedFileError:
-            raise
-        except ValueError:
-            raise ValueError(f"{args.run!r} is not of a training run and does not tell the game: give --env") from None
-        return _Player(run.args["env"], args.algo or run.args["algo"], path, run)
+        except ValueError as error:
+            if args.env is None and isinstance(error, UntrustedFileError):
+                raise
+            if args.env is None:
+                raise ValueError(f"{args.run!r} is not of a training run and does not tell the game: give --env") from None
+        else:
+            if args.env not in (None, run.args["env"]):
+                raise ValueError(f"--env {args.env} does not go with {args.run!r}, of a run on {run.args['env']}")
+            return _Player(run.args["env"], args.algo or run.args["algo"], path, run)
     if args.run == RANDOM or path.is_file():
         if args.env is None:
             raise ValueError(f"{args.run!r} does not tell the game: give --env, e.g. --env BreakoutNoFrameskip-v4")
         if args.protocol is None:
             raise ValueError(f"{args.run!r} does not tell the rules: give --protocol, one of {', '.join(PROTOCOLS)}")
-        if args.load_best or (args.run == RANDOM and args.algo is not None):
-            raise ValueError(f"--load-best and --algo do not go with {args.run!r}")
+        if args.run == RANDOM and args.algo is not None:
+            raise ValueError(f"--algo does not go with {args.run!r}")
         find_rom(args.env)
         if args.run == RANDOM:
             return _Player(args.env, RANDOM, None, None)
@@ -269,9 +275,9 @@ def _show(evaluation: Evaluation, game: str | None) -> None:
     mean = summary.mean.value
     print(
         f"{evaluation.env_id}: mean {mean:.2f}, standard deviation {summary.std:.2f}, "
-        f"minimum {summary.minimum:g}, maximum {summary.maximum:g} (whole games: {len(evaluation.episodes)})"
+        f"minimum {summary.minimum:.10g}, maximum {summary.maximum:.10g} (whole games: {len(evaluation.episodes)})"
     )
-    line = f"{evaluation.protocol}: median {summary.median:g}"
+    line = f"{evaluation.protocol}: median {summary.median:.10g}"
     if len(evaluation.episodes) > 1:
         line += f", 95 % interval of the mean [{summary.mean.low:.2f}, {summary.mean.high:.2f}]"
     if game is not None and game in reference_scores():

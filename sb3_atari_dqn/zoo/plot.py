@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
-from sb3_atari_dqn.report.curves import WINDOW, plot_scores, training_scores
+from sb3_atari_dqn.report.curves import WINDOW, check_picture, plot_scores, training_scores
+from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.run_files import not_a_run
 
 
@@ -28,11 +29,19 @@ def plot(arguments: list[str]) -> None:
     if not len(args.runs) == len(labels) == len(set(labels)):
         parser.error(f"--labels must give each of the {len(args.runs)} runs a name of its own, not {', '.join(labels)}")
     output = args.output or args.runs[0] / "scores.png"
+    try:
+        if args.output is not None:
+            check_output(output)
+            check_picture(output)
+    except ValueError as error:
+        parser.error(str(error))
     for label, run in zip(labels, args.runs, strict=True):
         try:
             games = training_scores(run)
         except LoadMonitorResultsError:
             parser.error(not_a_run(run))
+        except (ValueError, KeyError) as error:
+            parser.error(f"Monitor's files in {str(run)!r} are damaged: {error}")
         if games.empty:
             parser.error(f"no game of {str(run)!r} has ended yet")
         first, last = games["mean"].iloc[min(len(games), WINDOW) - 1], games["mean"].iloc[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
@@ -104,6 +105,8 @@ def collect(run: Run, model_path: Path | None, notes: Sequence[str], seed: int) 
     :raises ValueError: if the model cannot be loaded
     """
     hyperparams = run.hyperparams()
+    model = None if model_path is None else load_model(model_path, run.args["algo"], seed, run.trust)
+    n_steps = None if model is None else int(model.num_timesteps)
     try:
         game = find_rom(run.args["env"])
     except ValueError:
@@ -114,25 +117,32 @@ def collect(run: Run, model_path: Path | None, notes: Sequence[str], seed: int) 
         "label": run.label,
         "folder": run.folder.resolve().name,
         "notes": list(notes),
-        "training": training_charts(run.folder, int(hyperparams.get("n_envs") or 1)),
+        "training": training_charts(run.folder, int(hyperparams.get("n_envs") or 1), n_steps),
         "test": evaluation_results(run.folder, game),
         "configuration": {
             "hyperparameters": _texts(hyperparams),
-            "arguments": _texts({name: value for name, value in run.args.items() if value not in (None, "", [], False, -1)}),
+            "arguments": _texts(
+                {name: value for name, value in run.args.items() if value is not False and value not in (None, "", [], -1)}
+            ),
             "versions": _versions(model_path),
         },
         "player": None,
+        "player_missing": "There is no model to play with.",
         "network": {"layers": [], "missing": "there is no model"},
     }
-    if model_path is None:
+    if model is None or model_path is None:
         return data
-    model = load_model(model_path, run.args["algo"], seed, run.trust)
-    data["model"] = {"file": model_path.name, "steps": model.num_timesteps}
+    data["model"] = {"file": model_path.name, "steps": n_steps}
+    if not all(bool(th.isfinite(parameter).all()) for parameter in model.policy.parameters()):
+        data["notes"].append("The model has parameters that are not finite numbers: its training has diverged.")
     try:
         data["network"] = {"layers": network_weights(model), "missing": None}
     except ValueError as error:
         data["network"] = {"layers": [], "missing": str(error)}
-    data["player"] = _record(run, hyperparams, model, seed)
+    if isinstance(model.observation_space, gym.spaces.Dict):
+        data["player_missing"] = "Games with observations of several parts are not shown."
+    else:
+        data["player"] = _record(run, hyperparams, model, seed)
     return data
 
 
@@ -144,7 +154,10 @@ def _record(run: Run, hyperparams: dict[str, Any], model: BaseAlgorithm, seed: i
     :param seed: of game and epsilon
     :return: a game
     """
-    env = make_env_as_trained(run, 1, seed, render_mode="rgb_array")
+    try:
+        env = make_env_as_trained(run, 1, seed, render_mode="rgb_array")
+    except TypeError:  # an environment that shows no pictures, and does not take the argument
+        env = make_env_as_trained(run, 1, seed)
     try:
         set_random_seed(seed)
         model.set_random_seed(seed)

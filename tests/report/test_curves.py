@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.monitor import LoadMonitorResultsError, ResultsWriter
 
-from sb3_atari_dqn.report.curves import plot_scores, training_scores
+from sb3_atari_dqn.report.curves import plot_scores, read_evaluations, training_scores
 from sb3_atari_dqn.zoo.plot import plot
 
 
@@ -54,6 +54,30 @@ def test_picture_shows_games_and_evaluations(tmp_path: Path) -> None:
     assert games[1] == [[200, -21], [300, -20], [600, -19]]
     assert mean == ("pong, mean of 30 games", [[200, -21], [300, -20.5], [600, -20]])
     assert evaluations == ("pong, evaluations", [[200, -20], [400, -17]])
+
+
+def test_evaluations_that_are_just_being_written(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    np.savez(tmp_path / "evaluations.npz", timesteps=[200], results=[[-21, -19]])
+    whole = (tmp_path / "evaluations.npz").read_bytes()
+    for n_bytes in (0, 100, len(whole) - 10):
+        (tmp_path / "evaluations.npz").write_bytes(whole[:n_bytes])
+        with pytest.raises(ValueError, match="damaged, or just being written"):
+            read_evaluations(tmp_path)
+        with pytest.warns(UserWarning, match="evaluations of .* are not shown"):
+            assert len(lines_of(pong=tmp_path)) == 2
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path)
+    for output, message in (("curve.doc", "must end in one of"), (".", "is a folder")):
+        with pytest.raises(SystemExit):
+            plot([str(tmp_path), "-o", str(tmp_path / output)])
+        assert message in capsys.readouterr().err
+    next(tmp_path.glob("*monitor.csv")).write_text("nonsense\n")
+    with pytest.raises(SystemExit):
+        plot([str(tmp_path)])
+    assert "Monitor's files in" in capsys.readouterr().err
 
 
 def test_command_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch as th
 
 import sb3_atari_dqn.report as report
 from sb3_atari_dqn.evaluation.recording import Step
@@ -56,7 +57,17 @@ def test_each_step_with_its_pictures_and_values() -> None:
             game["q_values"][number], report.q_values(model, played[number].observation)[0], rtol=1e-5, atol=1e-6
         )
         assert decode(base64.b64decode(game["images"][game["saliency"][number]])).shape == (18, 36, 3)
+        assert game["best"][number] == int(np.argmax(game["q_values"][number]))
     assert len(game["images"]) == 30 * 3 + 1, "a frame that several steps show is held once"
+
+
+def test_of_equal_actions_the_one_taken_is_the_best() -> None:
+    model = make()
+    with th.no_grad():
+        for parameter in model.q_net.parameters():
+            parameter.zero_()
+    game = record_player(model, steps(6), NAMES, ["now", "before"])
+    assert game["best"] == game["taken"] == [0, 1, 2, 0, 1, 2]
 
 
 def test_the_tutorials_moments() -> None:

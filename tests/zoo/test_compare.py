@@ -130,6 +130,25 @@ def test_the_protocol_that_all_have(four: list[Path]) -> None:
     assert (run["score"], run["folder"]) == (21, None)
 
 
+def test_files_of_another_protocol(four: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    file = four[0] / "sticky.json"
+    add_evaluation(four[0], [21.0], "machado", file)
+    with pytest.raises(SystemExit):
+        compare([str(file), "--protocol", "nature"])
+    assert "sticky.json' has results of protocol 'machado', not of 'nature'" in capsys.readouterr().err
+
+
+def test_pictures(four: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs without curves of their own are compared all the same."""
+    (four[0] / "0.monitor.csv").unlink()
+    (four[2] / "0.monitor.csv").write_text("")
+    compared(*four, "-o", four[0] / "comparison.svg")
+    assert "<svg" in (four[0] / "comparison.svg").read_text()
+    with pytest.raises(SystemExit):
+        compare([*map(str, four), "-o", str(four[0] / "comparison.doc")])
+    assert "comparison.doc' must end in one of " in capsys.readouterr().err
+
+
 def test_learning_curves_are_means_over_runs(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "1", games=[0, 2, 4]), write_run(tmp_path / "2", seed=2, games=[10, 10, 10, 10])]
     steps, scores = mean_curve(runs, n_points=5)

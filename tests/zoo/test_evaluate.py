@@ -194,17 +194,24 @@ def test_another_difficulty_is_another_game(tmp_path: Path) -> None:
         (["FILE", "--env", BREAKOUT, "--protocol", "nature", "--algo", "ppo"], "cannot be loaded as 'ppo'"),
         (["JUNK", "--env", BREAKOUT, "--protocol", "nature"], "is not a model that Stable-Baselines3 saved"),
         (["random", "--protocol", "nature"], "'random' does not tell the game: give --env"),
+        (["MODEL", "--load-best"], "--load-best does not go with"),
+        (["MODEL", "--env", "PongNoFrameskip-v4"], f"of a run on {BREAKOUT}"),
         (["random", "--env", BREAKOUT], "'random' does not tell the rules: give --protocol"),
         (
             ["random", "--env", BREAKOUT, "--protocol", "nature", "--load-best"],
-            "--load-best and --algo do not go with 'random'",
+            "--load-best does not go with 'random'",
         ),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(run / f"{BREAKOUT}.zip", tmp_path / "model.zip")
     (tmp_path / "junk.zip").write_text("junk")
-    names = {"RUN": str(run), "FILE": str(tmp_path / "model.zip"), "JUNK": str(tmp_path / "junk.zip")}
+    names = {
+        "RUN": str(run),
+        "MODEL": str(run / f"{BREAKOUT}.zip"),
+        "FILE": str(tmp_path / "model.zip"),
+        "JUNK": str(tmp_path / "junk.zip"),
+    }
     for name, path in names.items():
         arguments = [argument.replace(name, path) if argument.startswith(name) else argument for argument in arguments]
     files = sorted(path for path in run.rglob("*"))

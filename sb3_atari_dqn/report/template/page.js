@@ -16,6 +16,13 @@
   }
   const number = (value, digits = 4) =>
     value === null || value === undefined ? "–" : Number(value).toLocaleString("en-US", { maximumSignificantDigits: digits });
+  /** Scores, whatever their size, to a hundredth; what is not finite has no number. */
+  const score = (value) => (value === null || value === undefined ? "–" : Number(value).toLocaleString("en-US", { maximumFractionDigits: 2 }));
+  const fixed = (value, digits) => (value === null ? "–" : value.toFixed(digits));
+  const extreme = (choose, values) => {
+    const known = values.filter((value) => value !== null);
+    return known.length ? choose(...known) : 0;
+  };
   const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-US"));
   const imageSource = (encoded) => `data:image/${encoded.startsWith("/9j/") ? "jpeg" : "png"};base64,${encoded}`;
   const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
@@ -69,13 +76,13 @@
   $("subtitle").title = data.label;
   say($("notes"), data.notes);
   const facts = data.training.facts;
-  const duration = (seconds) => (seconds === null ? "–" : seconds >= 5400 ? `${number(seconds / 3600, 2)} h` : seconds >= 90 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds)} s`);
+  const duration = (seconds) => (seconds === null ? "–" : seconds >= 5400 ? `${(seconds / 3600).toFixed(1)} h` : seconds >= 90 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds)} s`);
   for (const [value, name] of [
     [data.algo, "algorithm"],
     [whole(facts.steps), "agent steps of training"],
     [whole(facts.games), "games of training"],
-    [number(facts.last_mean), "mean of the last 30"],
-    [data.test.results.length ? number(data.test.results[0].mean) : "–", "mean score in tests"],
+    [score(facts.last_mean), "mean of the last 30"],
+    [data.test.results.length ? score(data.test.results[0].mean) : "–", `mean score in tests${data.test.results[0]?.protocol ? ` (${data.test.results[0].protocol})` : ""}`],
     [duration(facts.seconds), "of training"],
   ]) $("facts").append(element("div", { className: "fact" }, element("b", {}, value), element("span", {}, name)));
 
@@ -136,21 +143,24 @@
     $("test-table").append(
       row(["", "games", "mean", "95 % interval", "std", "min", "median", "max", "human-normalised"], "th"),
       ...results.map((of) => row([
-        of.name, String(of.scores.length), number(of.mean), of.low === null ? "–" : `${number(of.low)} to ${number(of.high)}`,
-        number(of.std), number(of.minimum), number(of.median), number(of.maximum), percent(of.normalized),
+        of.name, String(of.scores.length), score(of.mean), of.low === null ? "–" : `${score(of.low)} to ${score(of.high)}`,
+        score(of.std), score(of.minimum), score(of.median), score(of.maximum), percent(of.normalized),
       ])),
-      ...data.test.references.map((of) => row([of.name, "", number(of.score), "", "", "", "", "", percent(of.normalized)], "td", "reference")),
+      ...data.test.references.map((of) => row([of.name, "", score(of.score), "", "", "", "", "", percent(of.normalized)], "td", "reference")),
     );
     results.forEach((of, index) => $("test-choice").append(element("option", { value: index }, of.name)));
     $("test-choice").hidden = results.length === 1;
     const shown = () => results[Number($("test-choice").value || 0)];
     chart($("histogram"), () => [{ x: shown().scores, type: "histogram", nbinsx: 20, marker: { color: color("accent"), line: { width: 1, color: color("card") } } }],
       () => ({ xaxis: { title: { text: "score", font: { size: 11 } } }, yaxis: { title: { text: "games", font: { size: 11 } }, ...(shown().scores.length <= 10 ? { dtick: 1 } : {}) }, showlegend: false, bargap: 0.04 }));
+    const comparable = () => shown().compares && data.test.references.length > 0;
+    themed.push(() => { $("references-card").hidden = !comparable(); });
+    $("references-card").hidden = !comparable();
     chart($("references"), () => {
       const bars = [{ name: "this run", score: shown().mean }, ...data.test.references].reverse();
       return [{
         type: "bar", orientation: "h", x: bars.map((bar) => bar.score), y: bars.map((bar) => bar.name),
-        text: bars.map((bar) => number(bar.score)), textposition: "auto", insidetextfont: { color: color("text") },
+        text: bars.map((bar) => score(bar.score)), textposition: "auto", insidetextfont: { color: color("text") },
         marker: { color: bars.map((bar) => (bar.name === "this run" ? color("taken") : alpha(color("muted"), 0.45))) },
       }];
     }, () => ({ xaxis: { title: { text: "mean score", font: { size: 11 } } }, showlegend: false }));
@@ -163,20 +173,21 @@
   let outputsLayer = null;
   let outputsStep = 0;
   $("player-body").hidden = !game;
-  if (!game) say($("player-missing"), ["There is no model to play with."]);
+  if (!game) say($("player-missing"), [data.player_missing]);
   else player();
 
   function player() {
     const n = game.numbers.length;
     let now = 0;
     let timer = null;
-    const best = game.q_values.map((values) => values.indexOf(Math.max(...values)));
-    const lowest = Math.min(...game.q_values.map((values) => Math.min(...values)));
-    const highest = Math.max(...game.q_values.map((values) => Math.max(...values)));
+    const best = game.best;
+    const top = game.q_values.map((values) => extreme(Math.max, values));
+    const bottom = game.q_values.map((values) => extreme(Math.min, values));
+    const [lowest, highest] = [bottom.reduce((a, b) => Math.min(a, b)), top.reduce((a, b) => Math.max(a, b))];
     $("player-hint").textContent =
-      `${game.n_steps.toLocaleString("en-US")} steps, score ${number(game.score, 6)}` +
+      `${game.n_steps.toLocaleString("en-US")} steps, score ${score(game.score)}` +
       (game.ends ? "" : "; the game did not end, recording was stopped") +
-      (game.stride > 1 ? `. So long a game is thinned: every ${game.stride}th step and the moments below are shown` : "") +
+      (game.stride > 1 ? `. So long a game is thinned: one of ${game.stride} steps and the moments below are shown` : "") +
       `. Model ${data.model.file}, ${data.model.steps.toLocaleString("en-US")} agent steps. Keys: ← → one step, with shift ten; space plays; home and end.`;
 
     // what is seen
@@ -211,8 +222,8 @@
     function showBars() {
       const values = game.q_values[now];
       const onlyDifferences = $("spread-switch").checked;
-      const low = onlyDifferences ? Math.min(...values) : Math.min(0, lowest);
-      const high = onlyDifferences ? Math.max(...values) : Math.max(0, highest);
+      const low = onlyDifferences ? bottom[now] : Math.min(0, lowest);
+      const high = onlyDifferences ? top[now] : Math.max(0, highest);
       const scale = high > low ? 100 / (high - low) : 0;
       const zero = onlyDifferences ? 0 : -low * scale;
       bars.forEach(({ bar, label, digits, row, name }, action) => {
@@ -221,7 +232,7 @@
         bar.style.width = `${Math.max(Math.abs(end - zero), 0.6)}%`;
         const taken = action === game.taken[now];
         label.textContent = taken ? `${name} (taken)` : name;
-        digits.textContent = values[action].toFixed(3);
+        digits.textContent = fixed(values[action], 3);
         row.className = `value${taken ? " taken" : ""}${action === best[now] ? " best" : ""}`;
       });
     }
@@ -244,9 +255,9 @@
         return head;
       });
       const rows = game.actions.map((name, action) => element("tr", {}, cell("th", "", name), ...indices.map((index) =>
-        is(index) ? cell("td", `${mark(index)}${action === game.taken[index] ? " taken" : ""}`, game.q_values[index][action].toFixed(3)) : cell("td", "", ""))));
+        is(index) ? cell("td", `${mark(index)}${action === game.taken[index] ? " taken" : ""}`, fixed(game.q_values[index][action], 3)) : cell("td", "", ""))));
       const rewards = element("tr", {}, cell("th", "", "reward"), ...indices.map((index) =>
-        is(index) ? cell("td", mark(index), (game.lost_lives[index] ? "life lost " : "") + number(game.rewards[index])) : cell("td", "", "")));
+        is(index) ? cell("td", mark(index), (game.lost_lives[index] ? "life lost " : "") + score(game.rewards[index])) : cell("td", "", "")));
       $("around").replaceChildren(element("thead", {}, element("tr", {}, cell("th", "", ""), ...heads)), element("tbody", {}, ...rows), element("tfoot", {}, rewards));
       const scroll = $("around").parentElement;
       const head = heads[indices.indexOf(now)];
@@ -255,8 +266,6 @@
 
     // over time
     const where = (mask) => game.numbers.map((_, index) => index).filter(mask);
-    const top = game.q_values.map((values) => Math.max(...values));
-    const bottom = game.q_values.map((values) => Math.min(...values));
     const marks = (name, indices, symbol, of) => ({
       x: indices.map((index) => game.numbers[index]), y: indices.map((index) => top[index]), name, mode: "markers",
       marker: { symbol, size: 9, color: color(of), line: { width: 1, color: color("card") } },
@@ -336,8 +345,9 @@
       largest: "largest difference between actions", smallest: "smallest difference between actions",
     };
     for (const [key, name] of Object.entries(MOMENTS)) {
-      const { at, missing } = game.moments[key];
-      const button = element("button", { type: "button", id: `jump-${key}`, disabled: !at.length, title: missing || "" }, at.length > 1 ? `${name} (${at.length})` : name);
+      const { at, missing, n = at.length } = game.moments[key];
+      const count = n > at.length ? `${at.length} of ${n}` : at.length;
+      const button = element("button", { type: "button", id: `jump-${key}`, disabled: !at.length, title: missing || "" }, at.length > 1 ? `${name} (${count})` : name);
       button.onclick = () => show(at.find((index) => index > now) ?? at[0]);
       $("jumps").append(button);
       if (missing) $("jumps").append(element("span", { className: "hint", style: "align-self:center;margin:0" }, missing));
@@ -361,8 +371,8 @@
       showDistribution();
       const reward = game.rewards[now];
       $("outcome").replaceChildren(
-        `Score ${number(game.scores[now], 6)} before this step; reward `,
-        element("span", { className: reward > 0 ? "good" : reward < 0 ? "bad" : "" }, number(reward)),
+        `Score ${score(game.scores[now])} before this step; reward `,
+        element("span", { className: reward > 0 ? "good" : reward < 0 ? "bad" : "" }, score(reward)),
         game.lost_lives[now] ? element("span", { className: "bad" }, "; a life is lost") : "",
         best[now] === game.taken[now] ? "" : "; the action was not the best but a random one",
         ".",
@@ -386,14 +396,17 @@
     document.addEventListener("keydown", (event) => {
       const box = $("player-body").getBoundingClientRect();
       const reading = box.bottom < 80 || box.top > innerHeight - 80; // another part of the page
-      const typing = event.target.tagName === "SELECT" || (event.target.tagName === "INPUT" && event.target.id !== "slider");
+      const switches = event.target.type === "checkbox"; // which the space key is for
+      const typing = event.target.tagName === "SELECT" || (event.target.tagName === "INPUT" && event.target.id !== "slider" && !switches);
       if (reading || typing || event.ctrlKey || event.metaKey || event.altKey) return;
       const far = event.shiftKey ? 10 : 1;
       const act = {
         ArrowLeft: () => show(now - far), ArrowRight: () => show(now + far), Home: () => show(0), End: () => show(n - 1), " ": toggle,
       }[event.key];
-      if (!act || (event.key === " " && event.target.tagName === "BUTTON" && event.target.id !== "play")) return;
+      const elsewhere = switches || (event.target.tagName === "BUTTON" && event.target.id !== "play");
+      if (!act || (event.key === " " && elsewhere)) return;
       event.preventDefault();
+      if (event.key === " " && event.repeat) return;
       act();
     });
     play(false);
@@ -460,7 +473,7 @@
       $("weights-hint").textContent = `${filters} filters, ${height}x${width} each.` +
         (layer.channels.length < channels ? ` The first ${layer.channels.length} of ${channels} input channels are shown.` : "");
       const line = (name, values, tag) => element("tr", {}, element("th", {}, name), ...values.map((value) => element(tag, {}, value)));
-      const digits = (values) => values.map((value) => value.toFixed(5));
+      const digits = (values) => values.map((value) => fixed(value, 5));
       $("weights-statistics").replaceChildren(
         line("", ["minimum", "maximum", "mean", "standard deviation"], "th"),
         line(`channel ${index}`, digits(channel.statistics), "td"),
@@ -485,8 +498,8 @@
       }
       context.putImageData(image, 0, 0);
       const ends = $("weights-scale").querySelectorAll("span");
-      ends[0].textContent = (-channel.limit).toFixed(4);
-      ends[1].textContent = channel.limit.toFixed(4);
+      ends[0].textContent = channel.limit === null ? "–" : (-channel.limit).toFixed(4);
+      ends[1].textContent = fixed(channel.limit, 4);
     }
     $("weights-channel").oninput = show;
     choice($("weights-layers"), network.layers.map((of) => of.name), (name) => {
@@ -506,7 +519,7 @@
 
   // ---- configuration
 
-  function table(title, values, open) {
+  function table(title, values) {
     const body = element("table", {}, ...Object.entries(values).map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, value))));
     $("configuration-body").append(element("div", { className: "card" }, element("h3", {}, title), body));
   }
