@@ -48,6 +48,8 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 .venv/ready: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" || \
+		{ echo "$$($(PYTHON) --version) will not do: Python 3.10 to 3.13 is needed, e.g. make PYTHON=python3.13"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --constraint .ci/constraints.txt --editable '.[dev]'

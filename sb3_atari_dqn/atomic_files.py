@@ -1,5 +1,6 @@
 """Files that are there as a whole or not at all, for all rooms."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def _sync_folder(folder: Path) -> None:
     except OSError:  # Windows
         return
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # some file systems do not
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """Files that are there as a whole or not at all."""
 
+import errno
 import os
 import stat
 import threading
@@ -28,6 +29,21 @@ def test_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         write(path, "half", OSError("as if the disk were full"))
     assert path.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_folders_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems of virtual machines and networks."""
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with written_whole(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_others_may_read_it(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ _NOT_OF_CALLBACKS = {"locals", "globals", "model", "parent", "eval_env"}
 
 def say(message: str) -> None:
     """
-    :param message: for whoever watches the run
+    :param message: for whoever watches the run; it does not end because nobody does, as behind a closed pipe
     """
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def get_callback_state(callback: BaseCallback) -> dict[str, Any]:

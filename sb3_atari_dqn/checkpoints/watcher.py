@@ -7,6 +7,7 @@ written then is all but the games, which begin anew.
 
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -41,8 +42,8 @@ from sb3_atari_dqn.checkpoints.models import describe_model
 from sb3_atari_dqn.checkpoints.plain_state import UnknownStateError
 from sb3_atari_dqn.checkpoints.store import Checkpoint, CheckpointStore
 
-#: signals that end a run, behind a checkpoint
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: signals that end a run, behind a checkpoint; the last one comes when a terminal is closed, where there is one
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 #: after a checkpoint that could not be written: the next attempt comes after this share of the usual time
 _RETRIES = 10
@@ -50,8 +51,8 @@ _RETRIES = 10
 
 class Watcher:
     """
-    A context in which a model learns and checkpoints are written: every ``every`` agent steps, at SIGTERM and SIGINT, at an
-    exception, and at the end.
+    A context in which a model learns and checkpoints are written: every ``every`` agent steps, at SIGTERM, SIGINT and
+    SIGHUP, at an exception, and at the end.
 
     :param model: the model
     :param store: where they are kept
@@ -99,7 +100,9 @@ class Watcher:
                 prepare(callback.eval_env)
         self.model.at_rest = self.at_rest
         if threading.current_thread() is threading.main_thread():  # others cannot have handlers
-            self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            for number in _SIGNALS:
+                if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -107,7 +110,7 @@ class Watcher:
         try:
             if error is None:
                 self.write("the end")
-            elif self._signal is None:
+            elif self._signal is None or not isinstance(error, KeyboardInterrupt | SystemExit):
                 self._write_at_exception(error)
         finally:
             self._release_signals()
@@ -129,7 +132,7 @@ class Watcher:
         Write what is due.
 
         :raises KeyboardInterrupt: behind a checkpoint, after SIGINT
-        :raises SystemExit: behind a checkpoint, after SIGTERM
+        :raises SystemExit: behind a checkpoint, after SIGTERM and SIGHUP
         """
         if self._signal is not None:
             self._stop(self._signal)
@@ -228,7 +231,7 @@ class Watcher:
 
 
 def _command(run_folder: Path) -> str:
-    return f"python -m sb3_atari_dqn resume {run_folder}"
+    return f"python -m sb3_atari_dqn resume {shlex.quote(str(run_folder))}"
 
 
 def restore(

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,7 +204,7 @@ def _evaluation(path: Path, protocol: str) -> Evaluation:
     if not file.is_file():
         raise ValueError(
             f"{str(path)!r} has no results of protocol {protocol!r}: "
-            f"python -m sb3_atari_dqn evaluate {path} --protocol {protocol}"
+            f"python -m sb3_atari_dqn evaluate {shlex.quote(str(path))} --protocol {protocol}"
         )
     return Evaluation.load(file)
 

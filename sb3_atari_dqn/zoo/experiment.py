@@ -8,6 +8,7 @@ methods concerned are wrapped here, for our algorithms alone.
 """
 
 import functools
+import glob
 import inspect
 import os
 import sys
@@ -123,11 +124,12 @@ def read_hyperparameters(
     :return: hyperparameters, and a copy of them to save
     :raises ValueError: for a preset, a trial or a value that is not allowed, or a server that does not answer
     :raises TypeError: for a key that does not exist, naming the nearest one
-    :raises SystemExit: for either of these, with the message alone, if RL Zoo's script is what the user has called
+    :raises ImportError: for a wrapper that cannot be imported
+    :raises SystemExit: for any of these, with the message alone, if RL Zoo's script is what the user has called
     """
     try:
         return _read_hyperparameters(manager, original)
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         script = Path(sys.argv[0])
         if "rl_zoo3" not in (script.stem, script.parent.name):  # its command, its module
             raise
@@ -146,6 +148,8 @@ def _read_hyperparameters(
     except KeyError:  # of a section, as a rule
         atari_section(manager.config, manager.env_name.gym_id)
         raise
+    if manager._eval_env_kwargs_args is None:  # games of the training, if no others are given
+        manager.eval_env_kwargs = hyperparams.get("env_kwargs", manager.env_kwargs)
     evaluated = _evaluate_text(manager, hyperparams)
     if sampled:
         custom = _evaluate_text(manager, manager.custom_hyperparams or {})
@@ -226,6 +230,9 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     """
     algorithm = ALGORITHMS[algo]
     check_from_command_line(hyperparams)
+    for key in ("policy_kwargs", "replay_buffer_kwargs", "env_kwargs"):
+        if not isinstance(hyperparams.get(key) or {}, Mapping):
+            raise ValueError(f"{key}={hyperparams[key]!r} must be arguments by name")
     algorithm.check_keywords(hyperparams, others=ZOO_KEYS)
     Settings.of(hyperparams)
     check_number(hyperparams, "n_timesteps", 1)
@@ -345,7 +352,7 @@ def _take_folder(manager: "ExperimentManager") -> None:
             Path(manager.save_path).mkdir(parents=True)
             return
         except FileExistsError:
-            number = get_latest_run_id(manager.log_path, manager.env_name) + 1
+            number = get_latest_run_id(glob.escape(manager.log_path), manager.env_name) + 1
             manager.save_path = os.path.join(manager.log_path, f"{manager.env_name}_{number}")
             manager.params_path = f"{manager.save_path}/{manager.env_name}"
 

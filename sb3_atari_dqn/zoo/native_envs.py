@@ -33,12 +33,17 @@ def find_wrappers(hyperparams: dict[str, Any]) -> list[tuple[type, dict[str, Any
     """
     :param hyperparams: what a configuration holds for one environment
     :return: each class in ``env_wrapper``, and its arguments
+    :raises ValueError: for a name that is not of a class in its module
+    :raises ImportError: for a module that cannot be imported
     """
     wrappers = hyperparams.get("env_wrapper") or []
     found = []
     for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
         for name, kwargs in wrapper.items() if isinstance(wrapper, dict) else [(wrapper, None)]:
-            found.append((get_class_by_name(name) if isinstance(name, str) else name, kwargs or {}))
+            try:
+                found.append((get_class_by_name(name) if isinstance(name, str) else name, kwargs or {}))
+            except AttributeError as error:
+                raise ValueError(f"env_wrapper {name!r} is not known: {error}") from error
     return found
 
 

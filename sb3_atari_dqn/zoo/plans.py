@@ -7,6 +7,7 @@ from there; any other begins.
 
 import collections
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -183,6 +184,8 @@ def read_plan(name: str) -> Plan:
             raise ValueError(f"{str(path)!r} lacks {', '.join(missing)}")
         variants = {}
         for label, variant in content["variants"].items():
+            if not isinstance(variant or {}, dict):
+                raise ValueError(f"variant {label!r}: {variant!r} must be conf_file, params or algo, by name")
             check_names(f"variant {label!r}", variant or {}, Variant._fields)
             variants[str(label)] = Variant(**(variant or {}))
             _check_types(f"variant {label!r}: ", variants[str(label)])
@@ -236,8 +239,8 @@ def check(plan: Plan) -> None:
         other = folders.setdefault(_folder_name(label).lower(), label)  # some systems know no capitals
         if other != label:
             raise ValueError(f"variants {other!r} and {label!r} would have the same folder, {_folder_name(label)!r}")
-        if not re.fullmatch(r"[^/\\]+", label) or label.startswith("."):
-            raise ValueError(f"variant {label!r} must be a name for a folder")
+        if not re.fullmatch(r"[^/\\]+", label) or label.startswith((".", "-")):
+            raise ValueError(f"variant {label!r} must be a name for a folder, and not begin with a point or a dash")
         known = dict.fromkeys([*ALGORITHMS, *ALGOS])
         if variant.algo not in known:
             raise ValueError(f"variant {label!r}: algo={variant.algo!r} is not known; choose one of {', '.join(known)}")
@@ -292,6 +295,8 @@ def check_folder(plan: Plan, folder: Path) -> dict[str, Any]:
     new = json.loads(json.dumps(new))
     if file.is_file():
         old = json.loads(file.read_text(encoding="utf-8"))
+        if not new.keys() <= old.keys():
+            raise ValueError(f"{str(file)!r} is not of a list of trainings")
         for name in ("env", "n_timesteps", "protocol", "episodes", "params"):
             if old[name] != new[name]:
                 raise ValueError(f"{str(folder)!r} is of another list, with {name}={old[name]!r}, not {new[name]!r}")
@@ -401,13 +406,22 @@ def train_command(plan: Plan, run: Run, device: str) -> list[str]:
     :param device: where
     :return: module and arguments
     """
-    params = [f"{name}:{value!r}" for name, value in {**plan.params, **run.variant.params}.items()]
+    params = {**plan.params, **run.variant.params}
+    texts = [f"{name}:{_python(value)}" for name, value in params.items()]
     return [
         *f"sb3_atari_dqn train --algo {run.variant.algo} --env {run.env} --seed {run.seed} -n {plan.n_timesteps}".split(),
         *f"--eval-freq -1 --device {device}".split(),
         *("--conf-file", run.variant.config, "-f", str(run.folder)),
-        *(["-params", *params] if params else []),
+        *(["-params", *texts] if texts else []),
     ]
+
+
+def _python(value: Any) -> str:
+    """
+    :param value: a hyperparameter
+    :return: what RL Zoo evaluates to it
+    """
+    return "float('inf')" if value == math.inf else repr(value)
 
 
 def evaluate_command(plan: Plan, run: Run) -> list[str]:

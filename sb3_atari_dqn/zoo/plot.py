@@ -46,5 +46,6 @@ def plot(arguments: list[str]) -> None:
             parser.error(f"no game of {str(run)!r} has ended yet")
         first, last = games["mean"].iloc[min(len(games), WINDOW) - 1], games["mean"].iloc[-1]
         print(f"{label}: {len(games)} games, mean of up to {WINDOW} from {first:.1f} to {last:.1f}")
+    output.parent.mkdir(parents=True, exist_ok=True)
     plot_scores(dict(zip(labels, args.runs, strict=True))).savefig(output, dpi=120)
     print(output)

@@ -2,7 +2,7 @@
 
 import argparse
 import difflib
-import importlib.util
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ def find_config(config: str) -> str:
     if Path(config).parent == _zoo_folder() and Path(config).stem in ALGORITHMS:
         return str(known[Path(config).stem])  # RL Zoo's default: its copy is as old as the installation
     if Path(config).is_file():
+        if Path(config).suffix != ".py":
+            _sections(config)
         return config
     if config in known:
         return str(known[config])
@@ -89,15 +91,34 @@ def atari_section(config: str, env_id: str) -> dict[str, Any]:
     """
     if not Path(config).is_file() or Path(config).suffix == ".py":
         return {}
-    sections = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    sections = _sections(config)
     for name in (env_id, "atari"):
         if name in sections:
             return sections[name]
     raise ValueError(f"{config} has no section for {env_id!r}, and none for Atari games; it has {', '.join(sections)}")
 
 
-def _is_module(name: str) -> bool:
+def _sections(file: str) -> dict[str, dict[str, Any]]:
+    """
+    :param file: a YAML file
+    :return: hyperparameters by game
+    :raises ValueError: for anything else
+    """
     try:
-        return importlib.util.find_spec(name) is not None
+        sections = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file!r} is not YAML: {error}") from error
+    if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
+        raise ValueError(f"{file!r} must have a section for each game, or one named atari, with hyperparameters by name")
+    return sections
+
+
+def _is_module(name: str) -> bool:
+    """
+    :param name: what may be a Python module with a configuration, which is imported
+    :return: whether it is
+    """
+    try:
+        return hasattr(importlib.import_module(name), "hyperparams")
     except (ImportError, ValueError):
         return False

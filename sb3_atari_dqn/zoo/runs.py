@@ -93,6 +93,11 @@ class Run(NamedTuple):
             return path, []
         checkpoint, complaints = newer
         notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
+        if path.is_file() and steps_of(path) is None:
+            return checkpoint.path, [
+                *notes,
+                f"{path.name} is damaged: the checkpoint at step {checkpoint.num_timesteps} is taken.",
+            ]
         taken = f"Its checkpoint at step {checkpoint.num_timesteps} is taken, {checkpoint.path.name}."
         return checkpoint.path, [*notes, f"{NO_FINAL_MODEL} {taken}"]
 
@@ -100,6 +105,7 @@ class Run(NamedTuple):
         """
         :param path: the run's model, which may not be there yet, or be of before an interruption
         :return: the newest checkpoint that is whole, and what is wrong with newer ones; None if the model is as new
+            and not damaged
         :raises ValueError: if there are checkpoints and no model, and none of them is whole
         """
         if not self.checkpoints.manifests():
@@ -111,7 +117,7 @@ class Run(NamedTuple):
             found = self.checkpoints.find_good()
         except ValueError:  # none that is whole, or of another version
             return None
-        return found if steps is not None and found[0].num_timesteps > steps else None
+        return found if steps is None or found[0].num_timesteps > steps else None
 
     def hyperparams(self) -> dict[str, Any]:
         """

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch as th
 from tqdm import tqdm
 
 from sb3_atari_dqn.zoo.compare import compare
@@ -104,6 +105,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, name: str) -
         if name == "ablation" and plan.env is None:
             raise ValueError(f"{args.list!r} is a list for several games: give --env, or take the command sweep")
         check(plan)
+        _check_device(args.device)
         _check_shares(args, address)
         content = check_folder(plan, folder)
         place = None if args.only_list else _find_place(args, address)
@@ -125,6 +127,17 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, name: str) -
     folders = [str(run.experiment) for run in runs]
     figures = ["--json", str(folder / f"{name}.json"), "-o", str(folder / f"{name}.png")]
     compare([*folders, "--protocol", plan.protocol, "--labels", *(run.label for run in runs), *figures, "--trust"])  # our own
+
+
+def _check_device(device: str) -> None:
+    """
+    :param device: of the trainings
+    :raises ValueError: if PyTorch has none of this name; whether there is one, the machine that trains finds out
+    """
+    try:
+        th.device("cpu" if device == "auto" else device)
+    except RuntimeError as error:
+        raise ValueError(f"--device {device!r} is not known: {str(error).splitlines()[0]}") from None
 
 
 def _find_place(args: argparse.Namespace, address: str | None) -> Place:

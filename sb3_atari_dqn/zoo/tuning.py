@@ -58,8 +58,13 @@ def work(manager: "ExperimentManager", storage: SharedStorage) -> None:
             return
         n_jobs = manager.n_jobs if manager.n_jobs > 0 else os.cpu_count() or 1
         with ThreadPoolExecutor(n_jobs) as pool:
-            for future in [pool.submit(worker.run) for _ in range(n_jobs)]:
-                future.result()
+            try:
+                for future in [pool.submit(worker.run) for _ in range(n_jobs)]:
+                    future.result()
+            except BaseException:
+                worker.leave()
+                print("Trials under way are finished first; once more ends at once")
+                raise
     except KeyboardInterrupt:
         print("Interrupted: this worker leaves the study, and others may go on with it")
 
@@ -89,6 +94,11 @@ class _Worker:
         self._lock = threading.Lock()
         self._left = manager.n_trials if manager.max_total_trials is None else None
         self._local = threading.local()
+        self._leaves = False
+
+    def leave(self) -> None:
+        """Start no more trials."""
+        self._leaves = True
 
     def run(self) -> None:
         """Run trials until there are enough."""
@@ -114,6 +124,8 @@ class _Worker:
                 print("The connection was away for so long that another worker was given this trial", file=sys.stderr)
 
     def _may_start(self) -> bool:
+        if self._leaves:
+            return False
         if self._left is None:
             return True
         with self._lock:

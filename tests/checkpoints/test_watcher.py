@@ -1,5 +1,8 @@
 """A model that writes checkpoints while it learns, without RL Zoo."""
 
+import contextlib
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,38 @@ def test_a_disk_that_cannot_be_written_to_does_not_stop_training(tmp_path: Path,
     assert "No checkpoint could be written at step 80" in capsys.readouterr().err
     assert steps(store) == [100, 84, 40], "tried again after a tenth of the time"
     assert store.find_good()[1] == []
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGHUP, SystemExit)])
+def test_signals_leave_a_checkpoint_even_if_nobody_listens(
+    number: signal.Signals, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when what the output is piped to has ended by the same Ctrl-C."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    store, model = CheckpointStore(tmp_path / "checkpoints"), make_model()
+    with open(writing, "w", buffering=1) as nobody:
+        monkeypatch.setattr("sys.stderr", nobody)
+        with pytest.raises(error), Watcher(model, store, tmp_path, None):
+            model.learn(100, At(step_60=lambda: signal.raise_signal(number)))
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            nobody.close()
+    (checkpoint,) = (store.read_manifest(path) for path in store.manifests())
+    assert (checkpoint.reason, checkpoint.is_exact) == (number.name, True)
+    assert checkpoint.num_timesteps >= 60
+
+
+def test_an_error_behind_a_signal_leaves_a_checkpoint_too(tmp_path: Path) -> None:
+    store, model = CheckpointStore(tmp_path / "checkpoints"), make_model()
+
+    def fail() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise BrokenPipeError("of somebody else's output")
+
+    with pytest.raises(BrokenPipeError), Watcher(model, store, tmp_path, None):
+        model.learn(100, At(step_60=fail))
+    assert steps(store) == [60]
 
 
 def test_it_goes_on_as_it_would_have(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_each_step_with_its_pictures_and_values() -> None:
 def test_of_equal_actions_the_one_taken_is_the_best() -> None:
     model = make()
     with th.no_grad():
-        for parameter in model.q_net.parameters():
+        for parameter in model.policy.parameters():
             parameter.zero_()
     game = record_player(model, steps(6), NAMES, ["now", "before"])
     assert game["best"] == game["taken"] == [0, 1, 2, 0, 1, 2]

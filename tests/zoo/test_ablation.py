@@ -1,6 +1,7 @@
 """An ablation of two small variants, trained, interrupted, compared; and what cannot be one."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_how_far_a_run_of_others_is_while_its_files_are_made(tmp_path: Path) -> 
     assert run.steps() == 20
 
 
+def test_an_infinite_number_reaches_the_training(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path / "small.yml", {**SMALL, "params": {"max_grad_norm": math.inf}}))
+    check(plan)
+    assert "max_grad_norm:float('inf')" in train_command(plan, next(runs_of(plan, tmp_path)), "cpu")
+
+
+def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path / "small.yml", SMALL))
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"plan.json' is not of a list of trainings"):
+        check_folder(plan, tmp_path)
+
+
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """There was no ``algo``, and the algorithm's own configuration had its name."""
     plan = read_plan(write(tmp_path / "small.yml", SMALL))
@@ -192,6 +206,9 @@ def test_the_lists_that_come_with_the_package(name: str, tmp_path: Path) -> None
         ({"params": {"batch_size": 0}}, [], "batch_size=0 must be a whole number of transitions"),
         ({"params": {"n_envs": 0, "update_period": 4}}, [], "n_envs=0 must be a whole number of environments"),
         ({"variants": {"../a": {}}}, [], "variant '../a' must be a name for a folder"),
+        ({"variants": {"-dueling": {}}}, [], "variant '-dueling' must be a name .* not begin with a point or a dash"),
+        ({"variants": {"rainbow": "rainbow"}}, [], "variant 'rainbow': 'rainbow' must be conf_file, params or algo, by name"),
+        ({}, ["--device", "cudda"], "--device 'cudda' is not known"),
         ({"variants": {}}, [], "needs variants"),
         ({"seed": [1]}, [], "has no argument 'seed'; did you mean 'seeds'"),
         ({"seeds": [1, 2, 1]}, [], "seed 1 is given twice"),

@@ -54,7 +54,8 @@ def test_its_newest_checkpoint_is_played(run: Path, made: Path, capsys: pytest.C
     evaluate([str(before), *by_protocol])
     assert Evaluation.load(run / f"evaluation_nature_{before.stem}.json").training_steps == 8
     evaluate([str(before), *by_protocol, "--env", BREAKOUT, "--json", str(run / "alone.json")])
-    assert Evaluation.load(run / "alone.json").label == find_algo(before) == "dqn_custom"
+    assert Evaluation.load(run / "alone.json").label == find_run(run).label, "naming the run's game changes nothing"
+    assert find_algo(before) == "dqn_custom"
 
 
 def test_a_model_of_before_an_interruption_is_not_the_last_one(run: Path, made: Path) -> None:
@@ -67,6 +68,9 @@ def test_a_model_of_before_an_interruption_is_not_the_last_one(run: Path, made: 
     assert found.find_model() == (newest, [TAKEN.format(16, newest.stem)])
     shutil.copy(made.parent / "model.zip", run / f"{BREAKOUT}.zip")
     assert found.find_model() == (run / f"{BREAKOUT}.zip", [])
+    os.truncate(run / f"{BREAKOUT}.zip", 1000)
+    assert found.find_model() == (newest, [f"{BREAKOUT}.zip is damaged: the checkpoint at step 16 is taken."])
+    shutil.copy(made.parent / "model.zip", run / f"{BREAKOUT}.zip")
     for path in run.glob("checkpoints/*.state.json"):
         os.truncate(path, 3)
     assert found.find_model() == (run / f"{BREAKOUT}.zip", []), "none is whole"

@@ -93,6 +93,9 @@ def test_a_run_is_locked_until_its_model_is_saved(tmp_path: Path) -> None:
         ({"policy_kwargs": {"net_arc": []}}, TypeError, "policy_kwargs has no argument 'net_arc'; did you mean 'net_arch'"),
         ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decy": 0.5}}]}, TypeError, "'decy'; did you mean 'decay'"),
         ({"env_wrapper": [{ATARI_WRAPPER: {"clip_rewrd": False}}]}, TypeError, "'clip_rewrd'; did you mean 'clip_reward'"),
+        ({"policy_kwargs": ["dueling"]}, ValueError, r"policy_kwargs=\['dueling'\] must be arguments by name"),
+        ({"env_wrapper": "nothing.Wrapper"}, ImportError, "No module named 'nothing'"),
+        ({"env_wrapper": "sb3_atari_dqn.Tracer"}, ValueError, "env_wrapper 'sb3_atari_dqn.Tracer' is not known"),
         ({"seed": 3}, ValueError, "'seed' cannot be set in a configuration"),
         ({"env_wrapper": [{"sb3_atari_dqn.MotionTracer": {"decay": 1}}]}, ValueError, "decay=1 must be"),
         ({"env_wrapper": {"sb3_atari_dqn.MotionTracerAtariWrapper": {"width": 0}}}, ValueError, "width=0 must be"),
@@ -130,6 +133,27 @@ def test_two_runs_that_begin_together_have_folders_of_their_own(tmp_path: Path) 
     assert [Path(experiment.save_path) for experiment in (first, second)] == folders
     assert [Path(experiment.params_path) for experiment in (first, second)] == [folder / "CartPole-v1" for folder in folders]
     assert all(Path(experiment.params_path).is_dir() for experiment in (first, second))
+
+
+def test_a_folder_with_brackets_is_numbered_too(tmp_path: Path) -> None:
+    folder = tmp_path / "runs [a]"
+    for _ in range(2):
+        make_experiment(folder, "CartPole-v1").create_log_folder()
+    assert {path.name for path in (folder / "dqn_custom").iterdir()} == {"CartPole-v1_1", "CartPole-v1_2"}
+
+
+def test_evaluations_play_the_game_of_the_training(tmp_path: Path) -> None:
+    """RL Zoo forgets the configuration's ``env_kwargs`` there."""
+    hyperparams = {"env_kwargs": {"full_action_space": True, "repeat_action_probability": 0.25}, "buffer_size": 100}
+    for native_envs in (True, False):
+        experiment = make_experiment(tmp_path, PONG, hyperparams=hyperparams | {"native_envs": native_envs}, eval_freq=100)
+        assert experiment.setup_experiment() is not None
+        env = experiment.create_envs(1, eval_env=True)
+        assert env.action_space.n == 18  # type: ignore[attr-defined]  # it is discrete
+        env.close()
+    given = make_experiment(tmp_path, PONG, hyperparams=hyperparams, eval_env_kwargs={"full_action_space": False})
+    given.read_hyperparameters()
+    assert given.eval_env_kwargs == {"full_action_space": False}
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "Pong-v4"])

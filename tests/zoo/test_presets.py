@@ -266,10 +266,20 @@ def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
     own.write_text("default: {}")
     assert find_config(str(own)) == str(own)
     assert find_config("nips") == str(presets()["nips"])
-    assert find_config("json.tool") == "json.tool"
+    assert find_config("tests.zoo.configuration") == "tests.zoo.configuration"
 
 
-@pytest.mark.parametrize("name", ["nipz", "nothing.yml", "no.such.module"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "must have a section for each game"), ("[1, 2]", "must have a section for each game"), ("a: [", "is not YAML")],
+)
+def test_refuses_files_that_are_no_configuration(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yml").write_text(content)
+    with pytest.raises(ValueError, match=f"own.yml' {message}"):
+        find_config(str(tmp_path / "own.yml"))
+
+
+@pytest.mark.parametrize("name", ["nipz", "nothing.yml", "no.such.module", "json.tool"])
 def test_lists_the_presets_if_there_is_none_of_that_name(name: str) -> None:
     with pytest.raises(
         ValueError,
