@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pickle
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -46,17 +47,18 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def start_worker(folder: Path, name: str, address: str, n_trials: int) -> "subprocess.Popen[bytes]":
+def start_worker(folder: Path, name: str, address: str, n_trials: int, *more: str) -> "subprocess.Popen[bytes]":
     command = (
         f"rl_zoo3.train --algo dqn_custom --env CartPole-v1 -optimize --max-total-trials {n_trials} -n 1000 --num-threads 1 "
         f"--n-startup-trials 2 --n-evaluations 4 --eval-episodes 2 --no-optim-plots --study-name pole -f {folder / name}"
     )
     with (folder / f"{name}.txt").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", *command.split(), "--storage", address],
+            [sys.executable, "-m", *command.split(), "--storage", address, *more],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, storages.HEARTBEAT_VARIABLE: str(HEARTBEAT)},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # who runs the tests in the background ignores it
         )
 
 
@@ -129,6 +131,25 @@ def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path
         assert PASSWORD not in (tmp_path / f"{name}.txt").read_text()
     assert PASSWORD not in study.user_attrs["command"]
     assert ":***@127.0.0.1" in study.user_attrs["command"]
+
+
+def test_ctrl_c_lets_a_worker_with_several_jobs_go(database: str, tmp_path: Path) -> None:
+    def n_running() -> int:
+        with suppress(ValueError):
+            return len(open_study(database, "pole").get_trials(states=(TrialState.RUNNING,)))
+        return 0
+
+    worker = start_worker(tmp_path, "leaves", database, 10_000, "--n-jobs", "2")
+    log = tmp_path / "leaves.txt"
+    try:
+        wait_for(lambda: worker.poll() is not None or n_running() == 2, log.read_text)
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(LONG) == 0, log.read_text()
+    finally:
+        worker.kill()
+    assert "Trials under way are finished first" in log.read_text()
+    assert "Interrupted: this worker leaves the study" in log.read_text()
+    assert n_running() == 0
 
 
 @pytest.fixture
