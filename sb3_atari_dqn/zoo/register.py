@@ -76,6 +76,6 @@ def _give_up_if_rl_zoo_has_changed() -> Iterator[None]:
         warnings.warn(
             f"sb3-atari-dqn does not find what it needs in rl_zoo3 {getattr(rl_zoo3, '__version__', '?')} and optuna "
             f"{optuna.__version__}, so {', '.join(ALGORITHMS)} cannot be used: {error!r}. "
-            "Install versions it knows: pip install 'rl-zoo3>=2.9.2,<2.10' 'optuna>=4.9,<5'",
+            "Install versions it knows: pip install 'rl-zoo3>=2.9.2,<2.10' 'optuna>=4.9,<6'",
             stacklevel=4,
         )
