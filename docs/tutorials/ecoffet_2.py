@@ -238,13 +238,13 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 #    * - a target network takes Breakout from 251 to 404
 #      - not measured here
 #    * - and Space Invaders from 365 to 490
-#      - from 143 to 286 in 200,000 steps, one seed (:doc:`/ablation`)
+#      - from 132 to 260 in 200,000 steps, means of two seeds (:doc:`/ablation`)
 #    * - without one, learning is much slower
 #      - in those 200,000 steps it is not better than chance (148) without; what Q-values do at first is in the picture above
 #    * - clipping the objective would make the gradient of large errors zero; Huber's loss clips the gradient
 #      - so it is: the picture above, and ``tests/learning/test_objectives.py``
 #    * - Huber loss and raw rewards: 1,205 in Space Invaders
-#      - 312 for 286 without in 200,000 steps, one seed: not to be told apart yet (:doc:`/ablation`)
+#      - 312, with one seed, for 286 and 234 without in 200,000 steps: not to be told apart yet (:doc:`/ablation`)
 #    * - with raw rewards the agent goes for the mothership
 #      - not measured here
 #    * - the network of 2015 is more than twice as big
