@@ -66,6 +66,7 @@ def test_signals_leave_a_checkpoint_even_if_nobody_listens(
     number: signal.Signals, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when what the output is piped to has ended by the same Ctrl-C."""
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # not ignored
     reading, writing = os.pipe()
     os.close(reading)
     store, model = CheckpointStore(tmp_path / "checkpoints"), make_model()
@@ -76,6 +77,7 @@ def test_signals_leave_a_checkpoint_even_if_nobody_listens(
         monkeypatch.undo()
         with contextlib.suppress(BrokenPipeError):
             nobody.close()
+    signal.signal(number, before)
     (checkpoint,) = (store.read_manifest(path) for path in store.manifests())
     assert (checkpoint.reason, checkpoint.is_exact) == (number.name, True)
     assert checkpoint.num_timesteps >= 60

@@ -439,6 +439,7 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert message in capsys.readouterr().err
     broken = unfinished(short_run, tmp_path / "2")
     (broken / f"{ENV}.zip").write_text("junk")
+    shutil.rmtree(broken / "checkpoints")  # which would be shown in its place
     (broken / "report.html").write_text("the page of before")
     with pytest.raises(SystemExit):
         report([str(broken)])
