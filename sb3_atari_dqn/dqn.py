@@ -253,6 +253,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         settings = vars(self).copy()
         if self.update_period is not None:
             del settings["train_freq"], settings["gradient_steps"]
+        folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
+        if folds_steps:  # with the n_steps and gamma of now, whatever those of a loaded model were
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+            settings["replay_buffer_kwargs"] = self.replay_buffer_kwargs
         self.check_values(settings)
         if self.update_period is not None:
             self.train_freq = max(self.update_period // self.n_envs, 1)
@@ -265,7 +269,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.replay_buffer_class = None
             kept = self.replay_buffer_kwargs.items()
             self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
-        folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
         if folds_steps:
             FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
@@ -335,8 +338,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         kwargs = dict(self.replay_buffer_kwargs)
         if issubclass(self.replay_buffer_class, HerReplayBuffer):
             kwargs["env"] = self.env
-        if issubclass(self.replay_buffer_class, FrameReplayBuffer):
-            kwargs |= {"n_steps": self.n_steps, "gamma": self.gamma}
         self.replay_buffer = self.replay_buffer_class(
             self.buffer_size,
             self.observation_space,
