@@ -5,11 +5,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-import optuna
-import rl_zoo3
 
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.dqn import CustomDQN
@@ -74,8 +73,8 @@ def _give_up_if_rl_zoo_has_changed() -> Iterator[None]:
         for name in ALGORITHMS:
             getattr(sys.modules.get("rl_zoo3.utils"), "ALGOS", {}).pop(name, None)
         warnings.warn(
-            f"sb3-atari-dqn does not find what it needs in rl_zoo3 {getattr(rl_zoo3, '__version__', '?')} and optuna "
-            f"{optuna.__version__}, so {', '.join(ALGORITHMS)} cannot be used: {error!r}. "
+            f"sb3-atari-dqn does not find what it needs in rl_zoo3 {metadata.version('rl-zoo3')} and optuna "
+            f"{metadata.version('optuna')}, so {', '.join(ALGORITHMS)} cannot be used: {error!r}. "
             "Install versions it knows: pip install 'rl-zoo3>=2.9.2,<2.10' 'optuna>=4.9,<6'",
             stacklevel=4,
         )
