@@ -67,17 +67,19 @@ def test_signals_leave_a_checkpoint_even_if_nobody_listens(
 ) -> None:
     """As when what the output is piped to has ended by the same Ctrl-C."""
     before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # not ignored
-    reading, writing = os.pipe()
-    os.close(reading)
-    store, model = CheckpointStore(tmp_path / "checkpoints"), make_model()
-    with open(writing, "w", buffering=1) as nobody:
-        monkeypatch.setattr("sys.stderr", nobody)
-        with pytest.raises(error), Watcher(model, store, tmp_path, None):
-            model.learn(100, At(step_60=lambda: signal.raise_signal(number)))
-        monkeypatch.undo()
-        with contextlib.suppress(BrokenPipeError):
-            nobody.close()
-    signal.signal(number, before)
+    try:
+        reading, writing = os.pipe()
+        os.close(reading)
+        store, model = CheckpointStore(tmp_path / "checkpoints"), make_model()
+        with open(writing, "w", buffering=1) as nobody:
+            monkeypatch.setattr("sys.stderr", nobody)
+            with pytest.raises(error), Watcher(model, store, tmp_path, None):
+                model.learn(100, At(step_60=lambda: signal.raise_signal(number)))
+            monkeypatch.undo()
+            with contextlib.suppress(BrokenPipeError):
+                nobody.close()
+    finally:
+        signal.signal(number, before)
     (checkpoint,) = (store.read_manifest(path) for path in store.manifests())
     assert (checkpoint.reason, checkpoint.is_exact) == (number.name, True)
     assert checkpoint.num_timesteps >= 60
