@@ -193,9 +193,8 @@ class ComputeCopy(nn.Module):
         for part in ("features_extractor", "q_net", "distribution"):
             masters: list[nn.Parameter] = list(getattr(q_net, part).parameters())
             for master, own in zip(masters, getattr(self, part).parameters(), strict=True):
-                parameter = _Parameter(
-                    master, own, is_shared=own.dim() < 4 and own.dtype == master.dtype
-                )  # it lies as it should
+                is_shared = own.dim() < 4 and own.dtype == master.dtype  # it lies as it should
+                parameter = _Parameter(master, own, is_shared=is_shared)
                 if first is not None and own is first.weight:
                     kernel = first.kernel if isinstance(first, PatchConv2d) else None
                     parameter = parameter._replace(scale=scale, kernel=kernel)

@@ -155,7 +155,6 @@
       () => ({ xaxis: { title: { text: "score", font: { size: 11 } } }, yaxis: { title: { text: "games", font: { size: 11 } }, ...(shown().scores.length <= 10 ? { dtick: 1 } : {}) }, showlegend: false, bargap: 0.04 }));
     const comparable = () => shown().compares && data.test.references.length > 0;
     themed.push(() => { $("references-card").hidden = !comparable(); });
-    $("references-card").hidden = !comparable();
     chart($("references"), () => {
       const bars = [{ name: "this run", score: shown().mean }, ...data.test.references].reverse();
       return [{
