@@ -9,7 +9,6 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.sweep_dqn import SweepDQN
