@@ -65,7 +65,7 @@ def main() -> None:
         if part == "tests":
             run(log, sys.executable, "-m", "pytest", "-q", "-rs", "tests/learning", "tests/replay")
         elif part == "bench":
-            size = ["--rounds", "1", "--steps", "256"] if args.quick else ["--steps", "20000"]
+            size = ["--rounds", "1", "--steps", "64"] if args.quick else ["--steps", "20000"]
             figures = ["--only", "learning", "--only", "environments", "--json", str(args.folder / "bench.json")]
             preset = "dqn_custom" if args.quick else "gpu"  # whose 128 environments take half a minute to start
             run(log, sys.executable, "-m", "sb3_atari_dqn", "bench", "--conf-file", preset, *figures, *size)

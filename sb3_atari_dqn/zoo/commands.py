@@ -2,38 +2,30 @@
 
 import argparse
 import importlib.util
+import pkgutil
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sb3_atari_dqn.zoo.bench import bench
-from sb3_atari_dqn.zoo.compare import compare
-from sb3_atari_dqn.zoo.evaluate import evaluate
-from sb3_atari_dqn.zoo.export import export
-from sb3_atari_dqn.zoo.plot import plot
-from sb3_atari_dqn.zoo.presets import list_presets
 from sb3_atari_dqn.zoo.register import register
-from sb3_atari_dqn.zoo.report import report
-from sb3_atari_dqn.zoo.resume import resume
 from sb3_atari_dqn.zoo.studies import open_study
-from sb3_atari_dqn.zoo.sweep import ablation, sweep
 
 #: RL Zoo's scripts
 ZOO_COMMANDS = ("train", "enjoy", "record_video", "record_training", "load_from_hub")
 
-#: our own
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "resume": resume,
-    "evaluate": evaluate,
-    "export": export,
-    "compare": compare,
-    "ablation": ablation,
-    "sweep": sweep,
-    "plot": plot,
-    "report": report,
-    "bench": bench,
-    "presets": list_presets,
+#: our own: the function of each, in a module of this room; only what is asked for is imported
+COMMANDS = {
+    "resume": "resume:resume",
+    "evaluate": "evaluate:evaluate",
+    "export": "export:export",
+    "compare": "compare:compare",
+    "ablation": "sweep:ablation",
+    "sweep": "sweep:sweep",
+    "plot": "plot:plot",
+    "report": "report:report",
+    "bench": "bench:bench",
+    "presets": "presets:list_presets",
 }
 
 _USAGE = f"""usage: python -m sb3_atari_dqn <command> [arguments]
@@ -69,7 +61,8 @@ def main() -> None:
         print(_USAGE)
     elif command in COMMANDS:
         register()
-        COMMANDS[command](arguments)
+        run: Callable[[list[str]], None] = pkgutil.resolve_name(f"{__package__}.{COMMANDS[command]}")
+        run(arguments)
     elif command in ZOO_COMMANDS:
         register()
         _warn_if_shadowed()
