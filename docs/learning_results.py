@@ -1,7 +1,7 @@
 """Results of training runs as small files, and the tables and pictures of them in these pages.
 
 python docs/learning_results.py collect RUN... --machine "2 cores (AMD EPYC), no GPU" --into docs/results/pong
-python docs/learning_results.py show docs/results/pong -o docs/images/pong.png
+python docs/learning_results.py show docs/results/sb3_pong -o docs/images/sb3_pong.png
 
 ``collect`` takes runs that ``python -m sb3_atari_dqn evaluate RUN --protocol NAME`` has played. Each becomes a file that
 says how it was trained and has the score of every game, for ``python -m sb3_atari_dqn compare`` too. ``show`` prints a table

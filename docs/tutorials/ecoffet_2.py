@@ -240,7 +240,8 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 #    * - and Space Invaders from 365 to 490
 #      - from 132 to 260 in 200,000 steps, means of two seeds (:doc:`/ablation`)
 #    * - without one, learning is much slower
-#      - in those 200,000 steps it is not better than chance (148) without; what Q-values do at first is in the picture above
+#      - in those 200,000 steps its test games are not better than chance (148) without, its last training games
+#        are (165 and 214); what Q-values do at first is in the picture above
 #    * - clipping the objective would make the gradient of large errors zero; Huber's loss clips the gradient
 #      - so it is: the picture above, and ``tests/learning/test_objectives.py``
 #    * - Huber loss and raw rewards: 1,205 in Space Invaders
