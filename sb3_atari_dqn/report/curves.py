@@ -31,7 +31,8 @@ def training_scores(run: Path) -> pd.DataFrame:
     """
     :param run: folder of a training run, with Monitor's files: one of each environment, which step together
     :return: for each whole game in the order of steps at which they ended, ``steps``, agent steps of all environments so far,
-        ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games
+        ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games. Monitor counts what the
+        game itself does: in one that skips no frames, four of them are taken for an agent step.
     :raises LoadMonitorResultsError: if there are no such files
     """
     files = monitor_files(run)
