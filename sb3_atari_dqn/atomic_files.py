@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, for all rooms."""
+"""Files that are written: whether they can be, and as a whole or not at all. For all rooms."""
 
 import contextlib
 import os
@@ -9,6 +9,20 @@ from pathlib import Path
 
 #: what files are called until they are whole
 TEMPORARY = ".tmp"
+
+
+def check_output(path: Path) -> None:
+    """
+    :param path: file that is to be written
+    :raises ValueError: if it cannot be
+    """
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder: give the name of a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"{str(path)!r} cannot be written: {str(path if path.exists() else folder)!r} is read-only")
 
 
 @contextmanager

@@ -277,8 +277,14 @@ class QLearningAlgorithm(BaseAlgorithm):
         :raises ValueError: if the environment's observations or actions are not those of the model
         """
         cls.check_keywords(kwargs)
-        changes = cls._changes_on_load(kwargs)
-        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **changes)
+        changes = cls._changes_on_load(kwargs).copy()
+        if "stats_window_size" in changes:  # whose attribute has another name
+            changes["_stats_window_size"] = changes.pop("stats_window_size")
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **changes)
+        for name in ("ep_info_buffer", "ep_success_buffer"):
+            if getattr(model, name) is not None:
+                setattr(model, name, collections.deque(getattr(model, name), maxlen=model._stats_window_size))
+        return model
 
     @classmethod
     def _changes_on_load(cls, changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Checks of arguments, for all rooms: an error names the argument, its value, and what is allowed."""
 
 import difflib
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,19 @@ def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> Non
             raise TypeError(
                 f"{owner} has no argument {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "it has none")
             )
+
+
+def find_by_name(name: str, short_names: str) -> Any:
+    """
+    :param name: ``"package.module.Class"``, or ``"Class"``
+    :param short_names: the module that this one is of
+    :return: what has this name, None if there is nothing
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module or short_names), attribute)
+    except (ValueError, ImportError, AttributeError):
+        return None
 
 
 def check_number(settings: Mapping[str, Any], name: str, minimum: float, maximum: float = float("inf")) -> None:

@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
@@ -44,6 +44,9 @@ from sb3_atari_dqn.replay.buffer import (
 )
 from sb3_atari_dqn.replay.record import BufferRecord
 
+#: rates of random actions, which are 0 beside noisy networks if neither is given
+EPSILONS = {"exploration_initial_eps", "exploration_final_eps"}
+
 SelfCustomDQN = TypeVar("SelfCustomDQN", bound="CustomDQN")
 
 
@@ -63,7 +66,11 @@ class _WorkWhileStepping(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        self._work()
+        try:
+            self._work()
+        except BaseException:
+            self.venv.step_wait()  # or they would not take another step
+            raise
         return self.venv.step_wait()
 
 
@@ -149,9 +156,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         del arguments["self"]
         self.check_values({**arguments, "update_period": update_period})
         arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
-        epsilons = {"exploration_initial_eps", "exploration_final_eps"}
-        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None and not epsilons & arguments.keys():
-            arguments.update(dict.fromkeys(epsilons, 0.0))  # noise explores
+        if arguments.get("replay_buffer_kwargs") is not None:
+            arguments["replay_buffer_kwargs"] = dict(arguments["replay_buffer_kwargs"])  # SB3 writes into it
+        if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None and not EPSILONS & arguments.keys():
+            arguments.update(dict.fromkeys(EPSILONS, 0.0))  # noise explores
         super().__init__(**arguments, _init_setup_model=False)
         self.loss = loss
         self.huber_delta = huber_delta
@@ -197,24 +205,39 @@ class CustomDQN(QLearningAlgorithm, DQN):
         if has_no_target and settings.get("tau", 1.0) != 1.0:
             raise ValueError(f"tau={settings['tau']} has no effect without a target network (target_update_interval=None)")
         check_number(settings, "eval_epsilon", 0, 1)
-        if issubclass(resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer, FrameReplayBuffer):
-            kwargs = settings.get("replay_buffer_kwargs") or {}
-            for name, default in (("n_steps", 1), ("gamma", 0.99)):
-                of_algorithm = settings.get(name, default)
+        has_noise = policy_kwargs.get("noisy_sigma") is not None
+        if has_noise and "exploration_fraction" in settings and not EPSILONS & settings.keys():
+            raise ValueError(
+                f"exploration_fraction={settings['exploration_fraction']!r} has no effect with noisy_sigma, beside which no "
+                "action is random unless exploration_initial_eps or exploration_final_eps is given"
+            )
+        cls._check_replay_buffer(settings)
+        acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
+        cls._check_update_period(settings)
+
+    @staticmethod
+    def _check_replay_buffer(settings: Mapping[str, Any]) -> None:
+        buffer_class = resolve_replay_buffer(settings.get("replay_buffer_class")) or ReplayBuffer
+        kwargs, n_steps = settings.get("replay_buffer_kwargs") or {}, settings.get("n_steps", 1)
+        takes_frames = issubclass(buffer_class, FrameReplayBuffer)
+        if takes_frames or (buffer_class is NStepReplayBuffer and n_steps > 1):
+            for name, of_algorithm in (("n_steps", n_steps), ("gamma", settings.get("gamma", 0.99))):
                 if kwargs.get(name, of_algorithm) != of_algorithm:
                     raise ValueError(
                         f"replay_buffer_kwargs: {name}={kwargs[name]!r} does not go with {name}={of_algorithm!r} of the "
-                        "algorithm, which FrameReplayBuffer takes: leave it out there"
+                        f"algorithm, which {buffer_class.__name__} takes: leave it out there"
                     )
+        if takes_frames:
             FrameReplayBuffer.check_values(**kwargs, optimize_memory_usage=settings.get("optimize_memory_usage", False))
-        else:
-            for name in ("priority_exponent", "importance_exponent"):
-                if name in (settings.get("replay_buffer_kwargs") or {}):
-                    raise ValueError(
-                        f'{name} in replay_buffer_kwargs needs replay_buffer_class="FrameReplayBuffer", for images'
-                    )
-        acceleration.check_values(settings.get("precision", "float32"), settings.get("accelerate", "none"))
-        cls._check_update_period(settings)
+            return
+        for name in ("priority_exponent", "importance_exponent"):
+            if name in kwargs:
+                raise ValueError(f'{name} in replay_buffer_kwargs needs replay_buffer_class="FrameReplayBuffer", for images')
+        if n_steps > 1 and settings.get("optimize_memory_usage", False):
+            raise ValueError(
+                f"n_steps={n_steps} does not go with optimize_memory_usage=True: for images, FrameReplayBuffer saves more and "
+                "has both"
+            )
 
     @staticmethod
     def _check_inherited_values(settings: Mapping[str, Any]) -> None:
@@ -229,6 +252,16 @@ class CustomDQN(QLearningAlgorithm, DQN):
         check_number(settings, "learning_starts", 0)
         for name, unit in (("buffer_size", "transitions"), ("batch_size", "transitions"), ("n_steps", "agent steps")):
             check_whole_number(settings, name, 1, unit)
+        if settings.get("gradient_steps") != -1:
+            check_whole_number(settings, "gradient_steps", 1, "updates (or -1, as many as steps were made)")
+        period = settings.get("train_freq", 1)
+        number, unit = period if isinstance(period, list | tuple) and len(period) == 2 else (period, "step")
+        check_whole_number({"train_freq": number}, "train_freq", 1, "steps of each environment (or a pair with 'episode')")
+        units = {kind.value: kind for kind in TrainFrequencyUnit}
+        if unit not in (*units, *units.values()):
+            raise ValueError(f"train_freq={period!r} must count one of {', '.join(map(repr, units))}")
+        if unit in ("episode", TrainFrequencyUnit.EPISODE) and settings.get("n_envs", 1) != 1:
+            raise ValueError(f"train_freq={period!r} needs one environment, not n_envs={settings['n_envs']}: count steps")
         if settings.get("max_grad_norm") not in (None, float("inf")):
             check_number(settings, "max_grad_norm", 0)
 
@@ -250,25 +283,24 @@ class CustomDQN(QLearningAlgorithm, DQN):
             )
 
     def _setup_model(self) -> None:
+        folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
+        is_for_n_steps = self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1
+        is_sb3s_choice = self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+        # with the n_steps and gamma of now, whatever those of a loaded model were
+        if folds_steps:
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+        elif is_for_n_steps or (self._takes_any_buffer and is_sb3s_choice):
+            self.replay_buffer_class = None  # a loaded model: SB3 chooses it again
+            kept = self.replay_buffer_kwargs.items()
+            self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
         settings = vars(self).copy()
         if self.update_period is not None:
             del settings["train_freq"], settings["gradient_steps"]
-        folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
-        if folds_steps:  # with the n_steps and gamma of now, whatever those of a loaded model were
-            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
-            settings["replay_buffer_kwargs"] = self.replay_buffer_kwargs
         self.check_values(settings)
         if self.update_period is not None:
             self.train_freq = max(self.update_period // self.n_envs, 1)
             self.gradient_steps = max(self.n_envs // self.update_period, 1)
 
-        is_for_n_steps = self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1
-        is_sb3s_choice = self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
-        if is_for_n_steps or (self._takes_any_buffer and is_sb3s_choice):
-            # a loaded model: SB3 chooses it again, with the n_steps and gamma of now
-            self.replay_buffer_class = None
-            kept = self.replay_buffer_kwargs.items()
-            self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
         if folds_steps:
             FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
@@ -391,16 +423,25 @@ class CustomDQN(QLearningAlgorithm, DQN):
         has it, not as the saver had. Priorities are kept if they were made with the same exponents.
 
         :param path: file written by ``save_replay_buffer``
-        :param truncate_last_traj: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``
-        :raises ValueError: if it is of a class that cannot do what this model asks for; the model keeps the memory it has
+        :param truncate_last_traj: whether the games in it were left: what is played next does not follow
+        :raises ValueError: if it is no memory, one of other observations, actions or environments, or of a class that cannot
+            do what this model asks for; the model keeps the memory it has
         """
         before = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
         try:
+            super().load_replay_buffer(path, truncate_last_traj)
             self._adapt_replay_buffer()
-        except ValueError:
+        except BaseException as error:
             self.replay_buffer = before
+            if isinstance(error, AssertionError):  # SB3's
+                raise ValueError(f"{str(path)!r} does not hold a replay memory of Stable-Baselines3's kind") from error
             raise
+        if truncate_last_traj and self._last_obs is not None:  # if not, learn() does so
+            self._cut_memory()
+
+    def _cut_memory(self) -> None:
+        with contextlib.suppress(ValueError):  # a buffer of somebody else's
+            self.memory().cut()
 
     def _adapt_replay_buffer(self) -> None:
         """
@@ -408,6 +449,13 @@ class CustomDQN(QLearningAlgorithm, DQN):
         """
         replay_buffer, kwargs = self.replay_buffer, self.replay_buffer_kwargs
         assert replay_buffer is not None
+        for what, found, needed in (
+            ("environments", replay_buffer.n_envs, self.n_envs),
+            ("observations", replay_buffer.observation_space, self.observation_space),
+            ("actions", replay_buffer.action_space, self.action_space),
+        ):
+            if found != needed:
+                raise ValueError(f"the replay memory is of other {what} than this model: {found}, not {needed}")
         exponents = kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
         if isinstance(replay_buffer, FrameReplayBuffer):
             replay_buffer.adapt(self.device, self.n_steps, self.gamma, *exponents)
@@ -455,8 +503,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self._allocate_replay_buffer()
         assert self.replay_buffer is not None
         if self.replay_buffer.size() and (reset_num_timesteps or self._last_obs is None):
-            with contextlib.suppress(ValueError):  # a buffer of somebody else's
-                self.memory().cut()  # new games begin
+            self._cut_memory()  # new games begin
         if reset_num_timesteps:
             self._learning_restarts = 0
         elif self.replay_buffer.size() == 0 and self.num_timesteps:
@@ -495,7 +542,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 4,
-        tb_log_name: str = "run",
+        tb_log_name: str = "CustomDQN",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfCustomDQN:
@@ -516,11 +563,13 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.make_pending_updates()
         return self
 
-    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """
-        Play as Stable-Baselines3 does; with ``overlap``, learn while the environments step.
+        Play as Stable-Baselines3 does; with ``overlap``, learn while the environments step. A step at which the callback ends
+        the training is kept, which Stable-Baselines3 loses.
 
         :param env: the environments
+        :param callback: called at each step
         :param args: see ``stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm``, like ``kwargs``
         :param kwargs: see there
         :return: how much was collected
@@ -530,7 +579,25 @@ class CustomDQN(QLearningAlgorithm, DQN):
             if self._overlapping_env is None or self._overlapping_env.venv is not env:
                 self._overlapping_env = _WorkWhileStepping(env, self.make_pending_updates)
             env = self._overlapping_env
-        return super().collect_rollouts(env, *args, **kwargs)
+        try:
+            rollout = super().collect_rollouts(env, callback, *args, **kwargs)
+        except BaseException:
+            self._last_obs = None  # the environments may be a step ahead: if learning goes on, new games begin
+            raise
+        if not rollout.continue_training:
+            self._keep_step(callback.locals)
+        return rollout
+
+    def _keep_step(self, step: Mapping[str, Any]) -> None:
+        """
+        :param step: variables of Stable-Baselines3's loop, which does this with them behind the callback
+        """
+        self._update_info_buffer(step["infos"], step["dones"])
+        parts = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
+        self._store_transition(*(step[name] for name in parts))
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        self._on_step()
+        self._episode_num += int(np.sum(step["dones"]))
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
@@ -589,6 +656,12 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     @classmethod
     def _changes_on_load(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        for name in ("n_steps", "gamma"):
+            of_memory = (changes.get("replay_buffer_kwargs") or {}).get(name)
+            if of_memory is not None and of_memory != changes.get(name):
+                raise ValueError(f"replay_buffer_kwargs: {name}={of_memory!r} does nothing there: give {name} itself")
+        if isinstance(changes.get("replay_buffer_class"), str):
+            changes = {**changes, "replay_buffer_class": resolve_replay_buffer(changes["replay_buffer_class"])}
         if changes.keys() & {"train_freq", "gradient_steps"}:
             return {"update_period": None, **changes}
         return changes

@@ -18,10 +18,11 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 
-from sb3_atari_dqn import CustomDQN
+from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer
 from sb3_atari_dqn.learning.learner import Update
 from tests.conftest import MakeAtari
 
@@ -370,6 +371,23 @@ def test_hindsight_replay_works() -> None:
         ({"exploration_fraction": -1}, r"exploration_fraction=-1 must be a number in \[0, 1\]"),
         ({"max_grad_norm": "a"}, "max_grad_norm='a' must be a number of at least 0"),
         ({"clip_rewards": "yes"}, "clip_rewards='yes' must be True or False"),
+        ({"gradient_steps": 1.5}, r"gradient_steps=1.5 must be a whole number of updates \(or -1, .*at least 1"),
+        ({"gradient_steps": -3}, "gradient_steps=-3 must be"),
+        ({"gradient_steps": 0}, "gradient_steps=0 must be"),
+        ({"train_freq": 0}, "train_freq=0 must be a whole number of steps of each environment"),
+        ({"train_freq": (1, "game")}, r"train_freq=\(1, 'game'\) must count one of 'step', 'episode'"),
+        ({"n_steps": 3, "optimize_memory_usage": True}, "n_steps=3 does not go with optimize_memory_usage=True"),
+        ({"policy_kwargs": {"net_arch": "big"}}, "net_arch='big' must be a list"),
+        ({"policy_kwargs": {"net_arch": [64, 0]}}, "net_arch=0 must be a whole number of units"),
+        ({"policy_kwargs": {"activation_fn": "Tan"}}, "activation_fn='Tan' is not known; choose one of torch.nn's"),
+        (
+            {"policy_kwargs": {"noisy_sigma": 0.5}, "exploration_fraction": 0.5},
+            "exploration_fraction=0.5 has no effect with noisy_sigma",
+        ),
+        (
+            {"n_steps": 3, "replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 5}},
+            "n_steps=5 does (not go with n_steps=3|nothing there)",
+        ),
         (
             {"policy_kwargs": {"features_extractor_class": "NatureCMM"}},
             "NatureCMM.*NipsCNN, NatureCNN, ImpalaCNN, Tutor",
@@ -478,3 +496,161 @@ def test_a_memory_that_is_kept_does_not_join_two_games() -> None:
     last = model.replay_buffer.pos - 1
     model.learn(10, reset_num_timesteps=True)
     assert model.replay_buffer.dones[last].all()
+
+
+class Counting(gym.Env):
+    """
+    Observations are the number of the game and of its step; the reward is the step's number.
+
+    :param game: number of the first game
+    """
+
+    observation_space = spaces.Box(0, 1000, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, game: int = 0) -> None:
+        self.game = game - 1
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.game += 1
+        self.n_steps = 0
+        return self._observation(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.n_steps += 1
+        return self._observation(), float(self.n_steps), self.n_steps == 10, False, {}
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.game, self.n_steps], dtype=np.float32)
+
+
+def counting_model(game: int = 0, **kwargs: Any) -> CustomDQN:
+    return CustomDQN("MlpPolicy", Counting(game), buffer_size=100, learning_starts=0, train_freq=1, **kwargs)
+
+
+def stored(model: CustomDQN, first: int, last: int) -> list[tuple[list[float], list[float], float, float]]:
+    """Transitions from one position to another: observation, next observation, reward, done."""
+    buffer = model.replay_buffer
+    assert buffer is not None
+    return [
+        (
+            buffer.observations[index, 0].tolist(),
+            buffer.next_observations[index, 0].tolist(),
+            float(buffer.rewards[index, 0]),
+            float(buffer.dones[index, 0]),
+        )
+        for index in range(first, last)
+    ]
+
+
+class Stop(StopAt):
+    """Ends the training as callbacks do."""
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.n_steps
+
+
+def test_a_step_at_which_a_callback_stops_is_kept() -> None:
+    model = counting_model()
+    model.learn(100, Stop(10))
+    assert model.num_timesteps == 10
+    assert model._episode_num == 1
+    model.learn(2, reset_num_timesteps=False)
+    assert stored(model, 8, 12) == [
+        ([0, 8], [0, 9], 9.0, 0.0),
+        ([0, 9], [0, 10], 10.0, 1.0),
+        ([1, 0], [1, 1], 1.0, 0.0),
+        ([1, 1], [1, 2], 2.0, 0.0),
+    ]
+
+
+def test_after_an_exception_new_games_begin() -> None:
+    model = counting_model()
+    with pytest.raises(InterruptedError):
+        model.learn(100, StopAt(5))
+    model.learn(1, reset_num_timesteps=False)
+    assert stored(model, 3, 5) == [([0, 3], [0, 4], 4.0, 1.0), ([1, 0], [1, 1], 1.0, 0.0)]
+    assert model.replay_buffer is not None
+    assert model.replay_buffer.timeouts[3, 0], "what would have come is worth something"
+
+
+def test_native_environments_go_on_after_an_interrupted_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = AleVecEnv("PongNoFrameskip-v4", 2, screen_size=42)
+    model = CustomDQN("CnnPolicy", env, overlap=True, update_period=2, buffer_size=100, learning_starts=8)
+
+    def interrupted(batch: Any) -> Update:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.learner, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(40)
+    model.learn(20, reset_num_timesteps=False)
+    assert model._n_updates > 0
+
+
+@pytest.mark.parametrize("handles_timeouts", [True, False])
+def test_no_memory_joins_games(handles_timeouts: bool) -> None:
+    model = counting_model(n_steps=3, replay_buffer_kwargs={"handle_timeout_termination": handles_timeouts}).learn(5)
+    model.learn(5)  # a new game
+    assert isinstance(model.replay_buffer, NStepReplayBuffer)
+    batch = model.replay_buffer._get_samples(np.array([3]))
+    assert batch.next_observations.tolist() == [[0, 5]]
+    assert batch.rewards.item() == pytest.approx(4 + 0.99 * 5)
+
+
+def test_a_memory_without_next_observations_ends_where_games_were_left() -> None:
+    model = counting_model(optimize_memory_usage=True, replay_buffer_kwargs={"handle_timeout_termination": False}).learn(5)
+    env = model.get_env()
+    assert env is not None
+    model.set_env(env)
+    model.learn(5, reset_num_timesteps=False)
+    assert model.replay_buffer is not None
+    assert model.replay_buffer.dones[:6, 0].tolist() == [0, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_a_loaded_memory_is_not_followed_by_the_running_game(truncate: bool, tmp_path: Path) -> None:
+    counting_model().learn(5).save_replay_buffer(tmp_path / "memory")
+    model = counting_model(game=100).learn(3)
+    model.load_replay_buffer(tmp_path / "memory", truncate_last_traj=truncate)
+    model.learn(1, reset_num_timesteps=False)
+    assert stored(model, 4, 6) == [([0, 4], [0, 5], 5.0, float(truncate)), ([100, 3], [100, 4], 4.0, 0.0)]
+
+
+def test_refuses_what_is_no_memory_of_this_model_and_keeps_its_own(tmp_path: Path) -> None:
+    model = counting_model()
+    before = model.replay_buffer
+    save_to_pkl(tmp_path / "tuple", (1, 2))
+    with pytest.raises(ValueError, match="tuple' does not hold a replay memory"):
+        model.load_replay_buffer(tmp_path / "tuple")
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=10).save_replay_buffer(tmp_path / "cartpole")
+    with pytest.raises(ValueError, match="is of other observations than this model: Box"):
+        model.load_replay_buffer(tmp_path / "cartpole")
+    CustomDQN("MlpPolicy", DummyVecEnv([Counting] * 2), buffer_size=10).save_replay_buffer(tmp_path / "two")
+    with pytest.raises(ValueError, match="is of other environments than this model: 2, not 1"):
+        model.load_replay_buffer(tmp_path / "two")
+    assert model.replay_buffer is before
+
+
+def test_arguments_of_the_caller_are_not_written_into() -> None:
+    kwargs = {"handle_timeout_termination": True}
+    counting_model(n_steps=3, replay_buffer_kwargs=kwargs)
+    assert kwargs == {"handle_timeout_termination": True}
+
+
+def test_loads_with_a_memory_by_name_and_another_window(make_atari: MakeAtari, tmp_path: Path) -> None:
+    CustomDQN("CnnPolicy", make_atari(screen_size=42), buffer_size=10).learn(5).save(tmp_path / "model")
+    model = CustomDQN.load(
+        tmp_path / "model", env=make_atari(screen_size=42), replay_buffer_class="FrameReplayBuffer", stats_window_size=7
+    )
+    model.learn(5, reset_num_timesteps=False)
+    assert isinstance(model.replay_buffer, FrameReplayBuffer)
+    assert model.ep_info_buffer is not None
+    assert model.ep_info_buffer.maxlen == 7
+
+
+def test_one_environment_for_whole_episodes() -> None:
+    with pytest.raises(ValueError, match=r"train_freq=\(1, 'episode'\) needs one environment, not n_envs=2"):
+        CustomDQN("MlpPolicy", DummyVecEnv([Counting] * 2), train_freq=(1, "episode"), buffer_size=10)

@@ -6,25 +6,15 @@ when nothing in it is needed by any checkpoint. So a checkpoint of a large memor
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sb3_atari_dqn.checkpoints.files import pack_arrays, read_file, unpack_arrays, write_file
+from sb3_atari_dqn.replay.record import Store
 
 #: things of one kind in a segment: what is read, packed and written at a time
 SEGMENT_LENGTH = 8_192
-
-
-class Store(Protocol):
-    """What is stored for good and numbered as it comes; ``replay.record`` documents it."""
-
-    @property
-    def n_stored(self) -> int: ...
-    def numbers(self) -> np.ndarray: ...
-    def read_stored(self, first: int, last: int) -> dict[str, np.ndarray]: ...
-    def write_stored(self, stored: dict[str, np.ndarray]) -> None: ...
-    def check_complete(self) -> None: ...
 
 
 class Segment(NamedTuple):

@@ -43,6 +43,11 @@ def _fully_connected(n_in: int, features_dim: int | None) -> tuple[nn.Module, in
     return nn.Sequential(nn.Linear(n_in, features_dim), nn.ReLU()), features_dim
 
 
+def _check_features_dim(features_dim: int | None) -> None:
+    if features_dim is not None:
+        check_whole_number({"features_dim": features_dim}, "features_dim", 1, "units")
+
+
 class NatureCNN(SB3NatureCNN):
     """
     The network of the 2015 paper, Stable-Baselines3's: 32 filters 8x8 stride 4, 64 filters 4x4 stride 2, 64 filters 3x3, 512
@@ -60,10 +65,21 @@ class NatureCNN(SB3NatureCNN):
         self, observation_space: spaces.Space, features_dim: int | None = 512, normalized_image: bool = False
     ) -> None:
         check_image_size(type(self), observation_space)
+        self.check_values(features_dim)
         super().__init__(observation_space, 512 if features_dim is None else features_dim, normalized_image)
         if features_dim is None:
             linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), None)
             self.linear = linear  # type: ignore[assignment]  # any module does
+
+    @staticmethod
+    def check_values(features_dim: int | None = 512, normalized_image: bool = False) -> None:
+        """
+        :param features_dim: see above
+        :param normalized_image: see there
+        :raises ValueError: for a value that is not allowed
+        """
+        _check_features_dim(features_dim)
+        check_switch({"normalized_image": normalized_image}, "normalized_image")
 
 
 class NipsCNN(BaseFeaturesExtractor):
@@ -79,6 +95,7 @@ class NipsCNN(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Space, features_dim: int | None = 256) -> None:
         check_image_size(type(self), observation_space)
+        self.check_values(features_dim)
         super().__init__(observation_space, 256 if features_dim is None else features_dim)
         assert observation_space.shape is not None
         self.cnn = nn.Sequential(
@@ -89,6 +106,14 @@ class NipsCNN(BaseFeaturesExtractor):
             nn.Flatten(),
         )
         self.linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), features_dim)
+
+    @staticmethod
+    def check_values(features_dim: int | None = 256) -> None:
+        """
+        :param features_dim: see above
+        :raises ValueError: for a value that is not allowed
+        """
+        _check_features_dim(features_dim)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -172,8 +197,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         :param pool_size: see there
         :raises ValueError: for a value that is not allowed
         """
-        if features_dim is not None:
-            check_whole_number({"features_dim": features_dim}, "features_dim", 1, "units")
+        _check_features_dim(features_dim)
         if pool_size is not None:
             check_whole_number({"pool_size": pool_size}, "pool_size", 1, "rows and columns")
         check_whole_number({"width": width}, "width", 1, "times")
@@ -240,8 +264,9 @@ class TutorialCNN(BaseFeaturesExtractor):
         """
         :param features_dim: see above
         :param dropout: see above
-        :raises ValueError: for a share out of its range
+        :raises ValueError: for a value that is not allowed
         """
+        check_whole_number({"features_dim": features_dim}, "features_dim", 1, "units")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout!r} must be a number in [0, 1)")
 

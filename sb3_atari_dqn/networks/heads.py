@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.checks import check_number, check_whole_number
+from sb3_atari_dqn.checks import check_number, check_whole_number, find_by_name
 from sb3_atari_dqn.networks.noisy import NoisyLinear
 
 
@@ -61,6 +61,21 @@ class DuelingStreams(nn.Module):
         value, advantage = self.value(features), self.advantage(features)
         advantage = advantage.unflatten(1, (self.n_actions, -1))
         return (value.unsqueeze(1) + advantage - advantage.mean(dim=1, keepdim=True)).flatten(1)
+
+
+def resolve_activation(activation: str | type[nn.Module]) -> type[nn.Module]:
+    """
+    :param activation: an activation function's class, the name of one of PyTorch's, or ``"package.module.Class"``
+    :return: the class
+    :raises ValueError: for a name that is neither
+    """
+    found = find_by_name(activation, "torch.nn") if isinstance(activation, str) else activation
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"activation_fn={activation!r} is not known; choose one of torch.nn's, such as ReLU, or give "
+            "'package.module.Class'"
+        )
+    return found
 
 
 def make_streams(

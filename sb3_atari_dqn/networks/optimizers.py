@@ -1,11 +1,12 @@
 """Optimizers by name, and TensorFlow's RMSprop for large layers."""
 
-import importlib
 from collections.abc import Callable
 
 import torch as th
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import nn
+
+from sb3_atari_dqn.checks import find_by_name
 
 __all__ = ["CachedRMSpropTFLike", "resolve_optimizer"]
 
@@ -73,11 +74,7 @@ def resolve_optimizer(optimizer: str | type[th.optim.Optimizer]) -> type[th.opti
         return optimizer
     if optimizer == "RMSpropTFLike":
         return CachedRMSpropTFLike
-    module, _, name = optimizer.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module or "torch.optim"), name)
-    except (ValueError, ImportError, AttributeError):
-        found = None
+    found = find_by_name(optimizer, "torch.optim")
     if not (isinstance(found, type) and issubclass(found, th.optim.Optimizer)) or found is th.optim.LBFGS:
         raise ValueError(
             f"optimizer_class={optimizer!r} is not known; choose RMSpropTFLike or one of torch.optim's, such as Adam, or give "

@@ -13,9 +13,9 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from sb3_atari_dqn.checks import check_number, check_switch
+from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number
 from sb3_atari_dqn.networks.extractors import NatureCNN, TutorialCNN, check_image_size, resolve_extractor
-from sb3_atari_dqn.networks.heads import make_distribution, streams_of
+from sb3_atari_dqn.networks.heads import make_distribution, resolve_activation, streams_of
 from sb3_atari_dqn.networks.optimizers import resolve_optimizer
 from sb3_atari_dqn.networks.q_network import ActionValueNetwork
 
@@ -30,6 +30,13 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
         check_switch(policy_kwargs, name)
     if policy_kwargs.get("noisy_sigma") is not None:
         check_number(policy_kwargs, "noisy_sigma", 0)
+    resolve_activation(policy_kwargs.get("activation_fn", nn.ReLU))
+    net_arch = policy_kwargs.get("net_arch")
+    if net_arch is not None:
+        if not isinstance(net_arch, list | tuple):
+            raise ValueError(f"net_arch={net_arch!r} must be a list of the hidden layers' units")
+        for n_units in net_arch:
+            check_whole_number({"net_arch": n_units}, "net_arch", 1, "units in each hidden layer")
     make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
 
 
@@ -59,6 +66,8 @@ class MlpPolicy(DQNPolicy):
     :param lr_schedule: learning rate by remaining progress
     :param net_arch: units of the hidden layers between features and Q-values. If ``None``: [64, 64] behind
         ``FlattenExtractor`` and ``CombinedExtractor``, as in Stable-Baselines3, and none behind any other.
+    :param activation_fn: behind each hidden layer, a class, or a name as
+        ``sb3_atari_dqn.networks.heads.resolve_activation`` takes it
     :param features_extractor_class: a class, or a name as ``sb3_atari_dqn.networks.extractors.resolve_extractor`` takes
         it; ``FlattenExtractor`` if not given
     :param ortho_init: start from orthogonal weights (Saxe et al. 2014, https://arxiv.org/abs/1312.6120; gain sqrt(2), and 1
@@ -88,6 +97,7 @@ class MlpPolicy(DQNPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
+        activation_fn: str | type[nn.Module] = nn.ReLU,
         features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
         ortho_init: bool = False,
         optimizer_class: str | type[th.optim.Optimizer] = th.optim.Adam,
@@ -114,6 +124,7 @@ class MlpPolicy(DQNPolicy):
             action_space,
             lr_schedule,
             net_arch=net_arch,
+            activation_fn=resolve_activation(activation_fn),
             features_extractor_class=extractor,
             optimizer_class=resolve_optimizer(optimizer_class),
             **kwargs,

@@ -473,9 +473,9 @@ class FrameReplayBuffer(ReplayBuffer):
         return vars(self)
 
     def _hand_on_priorities(self) -> None:
-        for draw, priorities in self._reported:
+        reported, self._reported = self._reported, []
+        for draw, priorities in reported:
             self.sampler.set_priorities(draw, priorities.cpu().numpy())
-        self._reported.clear()
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """

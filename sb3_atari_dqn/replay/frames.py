@@ -331,6 +331,9 @@ class CompressedFrames(Frames):
             (0, FRAMES_PER_CHUNK, n_pixels), dtype=np.uint8
         )  # kept: new memory costs more than unpacking
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_unpacked": self._unpacked[:0].copy()}
+
     def _new_chunk(self) -> int:
         if not self._free_chunks:
             self._free_chunks.append(len(self._packed))

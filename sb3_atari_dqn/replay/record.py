@@ -144,11 +144,17 @@ class BufferRecord:
     def cut(self) -> None:
         """Let nothing that is added later follow what is there, as after a time-out: the environments begin anew."""
         buffer = self.replay_buffer
-        tells_timeouts = buffer.handle_timeout_termination or isinstance(buffer, FrameReplayBuffer)
-        if tells_timeouts and buffer.size():
-            running = buffer.dones[buffer.pos - 1] == 0
-            for flags in (buffer.dones, buffer.timeouts):
-                flags[buffer.pos - 1, running] = 1
+        if not buffer.size():
+            return
+        if buffer.optimize_memory_usage:  # the new games' first observation goes where the last next one is: it is lost
+            flags = [buffer.dones]
+        elif buffer.handle_timeout_termination or isinstance(buffer, FrameReplayBuffer | NStepReplayBuffer):
+            flags = [buffer.dones, buffer.timeouts]
+        else:  # each row is whole by itself
+            flags = []
+        running = buffer.dones[buffer.pos - 1] == 0
+        for flag in flags:
+            flag[buffer.pos - 1, running] = 1
 
     def stores(self) -> dict[str, Store]:
         """

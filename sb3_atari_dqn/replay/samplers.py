@@ -142,7 +142,8 @@ class PrioritizedSampler:
         return Draw(indices // self.n_envs, indices % self.n_envs, (weights / weights.max()).astype(np.float32))
 
     def set_priorities(self, draw: Draw, priorities: np.ndarray) -> None:
-        assert np.isfinite(priorities).all(), priorities
+        if not np.isfinite(priorities).all():
+            raise ValueError("training has diverged: what is to be learnt, which priorities are made from, is not finite")
         assert (priorities >= 0).all(), priorities
         numbers = (priorities.astype(np.float64) + LEAST_PRIORITY) ** self.priority_exponent
         self.tree.set(draw.positions * self.n_envs + draw.env_indices, numbers)

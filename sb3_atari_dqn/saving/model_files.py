@@ -15,7 +15,6 @@ is not there twice.
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from sb3_atari_dqn.atomic_files import written_whole
+from sb3_atari_dqn.atomic_files import check_output, written_whole
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_names, check_number
 from sb3_atari_dqn.dqn import CustomDQN
@@ -36,7 +35,7 @@ from sb3_atari_dqn.saving.values import from_json, to_json
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.versions import versions
 
-__all__ = ["arrays_of", "build", "check_output", "describe", "parse_description", "read_model", "save_model"]
+__all__ = ["arrays_of", "build", "describe", "parse_description", "read_model", "save_model"]
 
 FORMAT = 1
 
@@ -78,20 +77,6 @@ def save_model(model: QLearningAlgorithm, path: Path, optimizer: bool = True) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_bytes(save(arrays, {KEY: json.dumps(description, allow_nan=False)}))
-
-
-def check_output(path: Path) -> None:
-    """
-    :param path: file that is to be written
-    :raises ValueError: if it cannot be
-    """
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder: give the name of a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise ValueError(f"{str(path)!r} cannot be written: {str(path if path.exists() else folder)!r} is read-only")
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, th.Tensor]]:
@@ -184,8 +169,12 @@ def _other_versions(description: Mapping[str, Any]) -> str:
 
 def _describe_optimizer(model: QLearningAlgorithm) -> dict[str, Any]:
     state = model.policy.optimizer.state_dict()
+    groups = [  # fast updates have the learning rate as a tensor
+        {name: value.item() if isinstance(value, th.Tensor) else value for name, value in group.items()}
+        for group in state["param_groups"]
+    ]
     return {
-        "param_groups": to_json(state["param_groups"]),
+        "param_groups": to_json(groups),
         "state": {
             str(index): {name: to_json(value) for name, value in of_one.items() if not isinstance(value, th.Tensor)}
             for index, of_one in state["state"].items()

@@ -20,8 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 from torch.nn.utils import parametrize
 
-from sb3_atari_dqn.atomic_files import written_whole
-from sb3_atari_dqn.saving.model_files import check_output
+from sb3_atari_dqn.atomic_files import check_output, written_whole
 
 __all__ = ["export_onnx", "q_values_in_pytorch"]
 

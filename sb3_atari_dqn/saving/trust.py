@@ -39,6 +39,7 @@ MODULES: dict[str, type] = {
     "stable_baselines3.common.buffers": BaseBuffer,
     "stable_baselines3.her.her_replay_buffer": BaseBuffer,
     "sb3_contrib.common.recurrent.buffers": BaseBuffer,
+    "torch.nn": nn.Module,
     "torch.nn.modules.activation": nn.Module,
     "torch.optim": th.optim.Optimizer,
 } | {
@@ -95,7 +96,7 @@ def check_policy_names(policy_kwargs: Mapping[str, Any]) -> None:
     :raises UntrustedFileError: if a class in them is given as ``"package.module.Class"``, which the policy would import, and
         may not be named
     """
-    for name in ("features_extractor_class", "optimizer_class"):
+    for name in ("features_extractor_class", "optimizer_class", "activation_fn"):
         value = policy_kwargs.get(name)
         if isinstance(value, str) and "." in value:
             find_class(value)

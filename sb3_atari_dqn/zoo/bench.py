@@ -37,13 +37,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import sb3_atari_dqn
+from sb3_atari_dqn.atomic_files import check_output, written_whole
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.replay.buffer import FrameReplayBuffer, sample_batch
 from sb3_atari_dqn.replay.frames import COMPRESSIONS
 from sb3_atari_dqn.replay.sweep_memory import Sweep, sweep_backwards
-from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.presets import find_config
 
 EXTRA = "sb3-extra-buffers"
@@ -118,7 +118,8 @@ def bench(arguments: list[str]) -> None:
         print(f"\n{TITLES[part]}\n{format_table(results[part])}", flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        with written_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def describe_machine(device: str) -> str:

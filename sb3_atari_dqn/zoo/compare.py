@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
+from sb3_atari_dqn.atomic_files import check_output, written_whole
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation, check_same_protocol
@@ -26,7 +27,6 @@ from sb3_atari_dqn.evaluation.statistics import (
 )
 from sb3_atari_dqn.report.comparison import plot_comparison
 from sb3_atari_dqn.report.curves import check_picture, mean_curve, training_scores
-from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.run_files import not_a_run
 from sb3_atari_dqn.zoo.runs import Run, find_run
@@ -117,7 +117,9 @@ def compare(arguments: Sequence[str]) -> None:
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
     if args.json is not None:
-        args.json.write_text(json.dumps(to_json(protocol, table, figures), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with written_whole(args.json) as temporary:
+            text = json.dumps(to_json(protocol, table, figures), indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
         print(args.json)
     if args.output is not None:
         plot_comparison(_curves(table, args.seed), figures.aggregates, figures.profiles, figures.improvements).savefig(

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_atari_dqn.atomic_files import check_output
 from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.envs.ale_vec_env import is_atari
 from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, find_rom, guess_preprocessing
@@ -20,7 +21,6 @@ from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import AS_TRAINED, Evaluation, rules_of
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import histogram
-from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, find_run_of, load_model
@@ -82,7 +82,7 @@ def evaluate(arguments: Sequence[str]) -> None:
             importlib.import_module(package)
         model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed, args.trust)
         evaluation = _play(args, player, model)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         parser.error(str(error))
 
     spec = gym.registry.get(player.env_id)

@@ -157,6 +157,9 @@ def _read_hyperparameters(
         print(f"Hyperparameters of trial {trial_id}:")
         pprint(hyperparams)
     check_hyperparams(manager.algo, evaluated)
+    for key in ("policy", "n_timesteps"):
+        if key not in evaluated:
+            raise ValueError(f"{manager.config} has no {key} for {manager.env_name.gym_id}, which every configuration needs")
     acceleration.resolve(
         evaluated.get("precision", "float32"), evaluated.get("accelerate", "none"), get_device(manager.device)
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rl_zoo3.utils import ALGOS
 
+from sb3_atari_dqn.atomic_files import check_output
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.logs import say
-from sb3_atari_dqn.saving.model_files import check_output, describe, save_model
+from sb3_atari_dqn.saving.model_files import describe, save_model
 from sb3_atari_dqn.saving.onnx_files import export_onnx
 from sb3_atari_dqn.zoo.runs import find_algo, find_run, load_model
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
+from sb3_atari_dqn.atomic_files import check_output
 from sb3_atari_dqn.report.curves import WINDOW, check_picture, plot_scores, training_scores
-from sb3_atari_dqn.saving.model_files import check_output
 from sb3_atari_dqn.zoo.run_files import not_a_run
 
 

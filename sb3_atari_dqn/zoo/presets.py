@@ -70,6 +70,8 @@ def find_config(config: str) -> str:
     if Path(config).parent == _zoo_folder() and Path(config).stem in ALGORITHMS:
         return str(known[Path(config).stem])  # RL Zoo's default: its copy is as old as the installation
     if Path(config).is_file():
+        if Path(config).suffix not in (".py", ".yml", ".yaml"):
+            raise ValueError(f"--conf-file {config!r} must end in .yml, .yaml or .py")  # RL Zoo takes others for modules
         if Path(config).suffix != ".py":
             _sections(config)
         return config

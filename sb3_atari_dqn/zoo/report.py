@@ -60,7 +60,7 @@ def report(arguments: Sequence[str]) -> None:
         with written_in_one_piece(output) as file:
             data = collect(run, model_path, notes, args.seed)
             file.write(render_page(f"{run.args['env']}, {run.label}", data))
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         parser.error(str(error))
     for note in data["notes"]:
         print(f"note: {note}", file=sys.stderr)

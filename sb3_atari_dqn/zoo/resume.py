@@ -91,7 +91,7 @@ def resume(arguments: Sequence[str]) -> None:
         if args.device is not None:
             saved.run.args["device"] = args.device
         restored = bring_back(saved)
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         lock.release()
         parser.error(str(error))
     go_on(saved, restored, lock)

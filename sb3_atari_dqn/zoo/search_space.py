@@ -61,19 +61,30 @@ def suggest(trial: optuna.Trial, preset: dict[str, Any], n_envs: int = 1) -> dic
     # what is taken as the next action; Munchausen takes none, and without a target network double Q-learning is greedy
     trial.suggest_categorical("backup", ["greedy", "double", "munchausen"] if has_target_network else ["greedy", "munchausen"])
     # Rainbow 3, Beyond The Rainbow 3
-    trial.suggest_categorical("n_steps", [1, 2, 3, 5])
+    if _folds_steps(preset):
+        trial.suggest_categorical("n_steps", [1, 2, 3, 5])
     trial.suggest_categorical("distribution", [_PLAIN, "categorical", "quantile", "implicit-quantile"])
     # matters for categorical only; C51 10, with clipped rewards
     trial.suggest_float("v_max", 5.0, 100.0, log=True)
     trial.suggest_categorical("dueling", [False, True])
     # with epsilon beside it, which may become small
     trial.suggest_categorical("noisy", [False, True])
-    if preset.get("replay_buffer_class") in ("FrameReplayBuffer", FrameReplayBuffer):
+    if _has_frame_replay(preset):
         # 0 draws all with equal probability; Beyond The Rainbow 0.2, Rainbow 0.5, Schaul et al. 0.6
         trial.suggest_float("priority_exponent", 0.0, 0.8)
     if _network_is_open(preset):
         trial.suggest_categorical("features_extractor_class", NETWORKS)
     return dict(trial.params)
+
+
+def _has_frame_replay(preset: dict[str, Any]) -> bool:
+    return preset.get("replay_buffer_class") in ("FrameReplayBuffer", FrameReplayBuffer)
+
+
+def _folds_steps(preset: dict[str, Any]) -> bool:
+    """Whether the preset's replay memory has returns of several steps."""
+    is_sb3s_choice = preset.get("replay_buffer_class") is None and preset.get("policy") != "MultiInputPolicy"
+    return _has_frame_replay(preset) or (is_sb3s_choice and not preset.get("optimize_memory_usage", False))
 
 
 def _network_is_open(preset: dict[str, Any]) -> bool:

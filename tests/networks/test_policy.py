@@ -92,3 +92,17 @@ def test_orthogonal_weights_are_saved_with_the_policy(tmp_path: Path) -> None:
     assert MlpPolicy.load(str(tmp_path / "policy")).ortho_init is True
     with pytest.raises(ValueError, match="ortho_init='yes' must be True or False"):
         CustomDQN("MlpPolicy", gym.make("CartPole-v1"), policy_kwargs={"ortho_init": "yes"})
+
+
+def test_activation_functions_by_name() -> None:
+    for name in ("Tanh", "torch.nn.Tanh", "torch.nn.modules.activation.Tanh", nn.Tanh):
+        kwargs = {"activation_fn": name, "net_arch": [8]}
+        model = CustomDQN("MlpPolicy", gym.make("CartPole-v1"), buffer_size=1, policy_kwargs=kwargs)
+        assert [type(layer) for layer in model.q_net.q_net.children()] == [nn.Linear, nn.Tanh, nn.Linear]
+
+
+@pytest.mark.parametrize("name", ["NipsCNN", "NatureCNN", "ImpalaCNN", "TutorialCNN"])
+def test_refuses_a_number_of_features_that_is_none(name: str) -> None:
+    kwargs = {"features_extractor_class": name, "features_extractor_kwargs": {"features_dim": -3}}
+    with pytest.raises(ValueError, match="features_dim=-3 must be a whole number of units, at least 1"):
+        CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs=kwargs)

@@ -281,6 +281,16 @@ def test_frames_as_tensors_that_have_to_grow(starts: str) -> None:
     assert_same_samples(ours, theirs)
 
 
+def test_saved_frames_hold_nothing_that_was_only_read() -> None:
+    frames = CompressedFrames(4, 1, "lz4")
+    ids = [frames.add(np.full((1, 4), number, dtype=np.uint8), [0])[0] for number in range(100)]
+    before = len(pickle.dumps(frames))
+    frames.read(np.array(ids))
+    saved = pickle.dumps(frames)
+    assert len(saved) <= before + 100
+    assert pickle.loads(saved).read(np.array(ids[:2])).tolist() == [[0] * 4, [1] * 4]
+
+
 def test_saved_frames_of_a_gpu_can_be_read_without_one() -> None:
     frames = DeviceFrames(4, 3, th.device("cpu"))
     ids = frames.add(np.arange(8, dtype=np.uint8).reshape(2, 4), [0, 1])

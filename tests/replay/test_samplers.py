@@ -197,3 +197,8 @@ def test_a_priority_does_not_outlive_its_transition() -> None:
     buffer.report_priorities(draw, th.tensor([0.01]))
     buffer.add(images, images, np.zeros((2, 1), np.int64), np.zeros(2), np.zeros(2, bool), [{}, {}])
     assert buffer.sampler.tree[np.array([0, 1])] == pytest.approx(50.0)  # type: ignore[attr-defined]  # prioritized: the highest
+
+
+def test_priorities_that_are_not_finite_say_that_training_has_diverged() -> None:
+    with pytest.raises(ValueError, match="training has diverged"):
+        set_all(filled(2, 1), np.array([[1.0], [np.nan]]))

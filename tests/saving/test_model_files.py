@@ -121,6 +121,14 @@ def test_no_keyword_changes(tmp_path: Path) -> None:
     assert loaded._stats_window_size == 7
 
 
+def test_a_learning_rate_that_is_a_tensor_is_a_number_in_the_file(tmp_path: Path) -> None:
+    model = custom_dqn()
+    model.policy.optimizer.param_groups[0]["lr"] = th.tensor(0.25)  # as where updates are compiled or captured
+    save_model(model, tmp_path / "model.safetensors")
+    description, _ = read_model(tmp_path / "model.safetensors")
+    assert description["optimizer"]["param_groups"][0]["lr"] == 0.25
+
+
 def test_without_the_optimizer(tmp_path: Path) -> None:
     model = custom_dqn().learn(20)
     save_model(model, tmp_path / "with")

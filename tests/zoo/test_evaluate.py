@@ -20,6 +20,8 @@ from sb3_atari_dqn.zoo.commands import main
 from sb3_atari_dqn.zoo.compare import compare
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.register import register
+from sb3_atari_dqn.zoo.report import report
+from sb3_atari_dqn.zoo.resume import resume
 from sb3_atari_dqn.zoo.runs import find_algo, find_preprocessing, find_run
 from tests.conftest import MakeAtari
 
@@ -219,6 +221,18 @@ def test_bad_input(arguments: list[str], message: str, run: Path, tmp_path: Path
         evaluate(arguments)
     assert message in capsys.readouterr().err
     assert sorted(path for path in run.rglob("*")) == files
+
+
+def test_a_package_that_is_not_there(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    args_file = next(copy.glob("*/args.yml"))
+    text = args_file.read_text()
+    args_file.write_text(text.replace("- gym_packages\n  - []", "- gym_packages\n  - [no_such_package]"))
+    assert args_file.read_text() != text
+    for command in (evaluate, report, resume):
+        with pytest.raises(SystemExit):
+            command([str(copy), "--trust"])
+        assert "No module named 'no_such_package'" in capsys.readouterr().err
 
 
 def test_a_model_that_is_gone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,17 @@ def test_a_preset_that_has_nothing_for_a_game_says_what_it_has(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("key", ["policy", "n_timesteps"])
+def test_names_what_a_configuration_lacks(key: str, tmp_path: Path) -> None:
+    section = {"policy": "MlpPolicy", "n_timesteps": 100}
+    del section[key]
+    config = tmp_path / "own.yml"
+    config.write_text(yaml.dump({"CartPole-v1": section}))
+    with pytest.raises(ValueError, match=f"own.yml has no {key} for CartPole-v1"):
+        make_experiment(tmp_path, "CartPole-v1", config=str(config)).setup_experiment()
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def test_two_runs_that_begin_together_have_folders_of_their_own(tmp_path: Path) -> None:
     first, second = (make_experiment(tmp_path, "CartPole-v1") for _ in range(2))
     assert first.save_path == second.save_path

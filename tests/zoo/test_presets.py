@@ -267,6 +267,8 @@ def test_finds_presets_files_and_modules(tmp_path: Path) -> None:
     assert find_config(str(own)) == str(own)
     assert find_config("nips") == str(presets()["nips"])
     assert find_config("tests.zoo.configuration") == "tests.zoo.configuration"
+    with pytest.raises(ValueError, match=r"own.txt' must end in .yml, .yaml or .py"):
+        find_config(str(own.rename(tmp_path / "own.txt")))
 
 
 @pytest.mark.parametrize(

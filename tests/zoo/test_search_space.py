@@ -171,6 +171,15 @@ def test_no_target_network_stays_none() -> None:
         CustomDQN.check_values(merged)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"optimize_memory_usage": True}, {"policy": "MultiInputPolicy"}, {"replay_buffer_class": "HerReplayBuffer"}]
+)
+def test_memories_without_several_steps_stay_so(changes: dict[str, Any]) -> None:
+    preset = {"policy": "MlpPolicy", "update_period": 4}
+    assert "n_steps" in draw(preset, 1)[0]
+    assert "n_steps" not in draw(preset | changes, 1)[0]
+
+
 def test_samples_for_the_preset_of_the_running_trial() -> None:
     """RL Zoo has taken the number of environments out of the preset, and gives it."""
     preset = {key: value for key, value in ATARI.items() if key != "n_envs"}
