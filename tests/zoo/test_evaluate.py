@@ -1,6 +1,7 @@
 """Real models of real runs, played whole games by a protocol."""
 
 import json
+import re
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -227,7 +228,7 @@ def test_a_package_that_is_not_there(run: Path, tmp_path: Path, capsys: pytest.C
     copy = shutil.copytree(run, tmp_path / "run")
     args_file = next(copy.glob("*/args.yml"))
     text = args_file.read_text()
-    args_file.write_text(text.replace("- gym_packages\n  - []", "- gym_packages\n  - [no_such_package]"))
+    args_file.write_text(re.sub(r"(gym_packages\s+- )\[\]", r"\1[no_such_package]", text))
     assert args_file.read_text() != text
     for command in (evaluate, report, resume):
         with pytest.raises(SystemExit):
