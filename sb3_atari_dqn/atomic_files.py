@@ -1,4 +1,4 @@
-"""Files that are written: whether they can be, and as a whole or not at all. For all rooms."""
+"""Files that are there as a whole or not at all, for all rooms."""
 
 import contextlib
 import os
@@ -47,6 +47,16 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def whole_lines(path: Path) -> list[str]:
+    """
+    :param path: a text file that somebody may be writing to, line by line
+    :return: its lines; a last one without an end is just being written, or was when its writer was killed, and is left out
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = file.readlines()
+    return lines[:-1] if lines and not lines[-1].endswith("\n") else lines
 
 
 def _sync_folder(folder: Path) -> None:

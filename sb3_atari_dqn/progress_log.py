@@ -15,7 +15,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
-from sb3_atari_dqn.atomic_files import written_whole
+from sb3_atari_dqn.atomic_files import whole_lines, written_whole
 
 #: the file's name in the run's folder
 FILE = "progress.csv"
@@ -92,11 +92,7 @@ class ProgressLog(KVWriter):
         path = folder / FILE
         if not path.is_file():
             return []
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = file.readlines()
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        rows = csv.DictReader(lines)
+        rows = csv.DictReader(whole_lines(path))
         try:
             return [
                 {name: int(value) if name == "steps" else float(value) for name, value in row.items() if value}

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from sb3_atari_dqn.atomic_files import written_whole
+from sb3_atari_dqn.atomic_files import whole_lines, written_whole
 
 #: name of each log and its columns; the first two count games and states since the model was new
 LOGS = {
@@ -59,13 +59,9 @@ class SweepLogs:
         path = folder / f"{name}.csv"
         if not path.is_file():
             return []
-        with path.open(newline="") as file:
-            lines = file.readlines()
-        if lines and not lines[-1].endswith("\n"):  # just being written
-            lines.pop()
         return [
             {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
-            for row in csv.DictReader(lines)
+            for row in csv.DictReader(whole_lines(path))
         ]
 
     def append(self, name: str, *values: Any) -> None:
