@@ -30,19 +30,20 @@ def monitor_files(run: Path) -> list[Path]:
 def training_scores(run: Path) -> pd.DataFrame:
     """
     :param run: folder of a training run, with Monitor's files: one of each environment, which step together
-    :return: for each whole game in the order of steps at which they ended, ``steps``, agent steps of all environments so far,
+    :return: for each whole game in the order in which they ended, ``steps``, agent steps of all environments so far,
         ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games. Monitor counts what the
-        game itself does: in one that skips no frames, four of them are taken for an agent step.
+        game itself does: in one that skips no frames, four of them are taken for an agent step. It knows whole games only:
+        where a run was interrupted, steps are those of the environment that has lost the fewest.
     :raises LoadMonitorResultsError: if there are no such files
     """
     files = monitor_files(run)
     if not files:
         raise LoadMonitorResultsError(f"there are no files of Monitor in {str(run)!r}")
-    games = pd.concat([_games(file) for file in files], ignore_index=True).sort_values(["steps", "seconds"], kind="stable")
+    games = pd.concat([_games(file) for file in files], ignore_index=True).sort_values("seconds", kind="stable")
     games = games.reset_index(drop=True)
     return pd.DataFrame(
         {
-            "steps": games["steps"] * len(files),
+            "steps": games["steps"].cummax() * len(files),
             "seconds": games["seconds"] - games["began"].min(),
             "score": games["score"],
             "mean": games["score"].rolling(WINDOW, min_periods=1).mean(),

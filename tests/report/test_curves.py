@@ -27,6 +27,17 @@ def test_games_of_all_environments_in_the_order_they_ended(tmp_path: Path) -> No
     assert games["mean"].tolist() == [-21, -20.5, -20]
 
 
+def test_games_that_an_interruption_cut_do_not_set_others_back(tmp_path: Path) -> None:
+    for index, rows in enumerate([[(-21, 400, 1.0), (-20, 1600, 8.0)], [(-19, 600, 2.0), (-18, 200, 9.0)]]):
+        writer = ResultsWriter(str(tmp_path / str(index)), {"t_start": 0.0, "env_id": "PongNoFrameskip-v4"})
+        for score, length, seconds in rows:
+            writer.write_row({"r": score, "l": length, "t": seconds})
+        writer.close()
+    games = training_scores(tmp_path)
+    assert games["score"].tolist() == [-21, -19, -20, -18]
+    assert games["steps"].tolist() == [200, 300, 1000, 1000]  # the last game began at step 450 of its environment, not at 150
+
+
 def test_a_folder_whose_name_has_brackets(tmp_path: Path) -> None:
     run = tmp_path / "n [3]"
     run.mkdir()
