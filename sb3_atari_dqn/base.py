@@ -281,10 +281,20 @@ class QLearningAlgorithm(BaseAlgorithm):
         if "stats_window_size" in changes:  # whose attribute has another name
             changes["_stats_window_size"] = changes.pop("stats_window_size")
         model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **changes)
-        for name in ("ep_info_buffer", "ep_success_buffer"):
-            if getattr(model, name) is not None:
-                setattr(model, name, collections.deque(getattr(model, name), maxlen=model._stats_window_size))
+        model._take_changes(kwargs)
         return model
+
+    def _take_changes(self, changes: Mapping[str, Any]) -> None:
+        """
+        Do what is left to do for a model that was just loaded.
+
+        :param changes: arguments of the constructor that were to change
+        :raises ValueError: for one that changes nothing in this model
+        """
+        if "stats_window_size" in changes:
+            for name in ("ep_info_buffer", "ep_success_buffer"):
+                if getattr(self, name) is not None:
+                    setattr(self, name, collections.deque(getattr(self, name), maxlen=self._stats_window_size))
 
     @classmethod
     def _changes_on_load(cls, changes: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from sb3_atari_dqn.learning import accelerate as acceleration
 from sb3_atari_dqn.learning.learner import Learner, UpdateReport
 from sb3_atari_dqn.learning.losses import Loss, TDLoss, make_backup
 from sb3_atari_dqn.learning.objectives import make_objective
-from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy, check_policy_kwargs
+from sb3_atari_dqn.networks.policy import CnnPolicy, MlpPolicy, MultiInputPolicy, check_hidden_layers, check_policy_kwargs
 from sb3_atari_dqn.replay.buffer import (
     FrameReplayBuffer,
     resolve_replay_buffer,
@@ -158,6 +158,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         arguments["replay_buffer_class"] = resolve_replay_buffer(arguments.get("replay_buffer_class"))
         if arguments.get("replay_buffer_kwargs") is not None:
             arguments["replay_buffer_kwargs"] = dict(arguments["replay_buffer_kwargs"])  # SB3 writes into it
+        if isinstance(arguments.get("train_freq"), list):
+            arguments["train_freq"] = tuple(arguments["train_freq"])
         if (arguments.get("policy_kwargs") or {}).get("noisy_sigma") is not None and not EPSILONS & arguments.keys():
             arguments.update(dict.fromkeys(EPSILONS, 0.0))  # noise explores
         super().__init__(**arguments, _init_setup_model=False)
@@ -190,6 +192,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         cls._check_inherited_values(settings)
         policy_kwargs = settings.get("policy_kwargs") or {}
         check_policy_kwargs(policy_kwargs)
+        policy = cls.policy_aliases.get(settings.get("policy", ""), settings.get("policy"))
+        if isinstance(policy, type) and issubclass(policy, MlpPolicy):
+            check_hidden_layers(policy_kwargs)
         for name in ("double_q", "munchausen", "clip_rewards", "overlap"):
             check_switch(settings, name)
         cls._resolve_loss(settings, policy_kwargs.get("distribution"))
@@ -252,15 +257,14 @@ class CustomDQN(QLearningAlgorithm, DQN):
         check_number(settings, "learning_starts", 0)
         for name, unit in (("buffer_size", "transitions"), ("batch_size", "transitions"), ("n_steps", "agent steps")):
             check_whole_number(settings, name, 1, unit)
-        if settings.get("gradient_steps") != -1:
-            check_whole_number(settings, "gradient_steps", 1, "updates (or -1, as many as steps were made)")
+        check_whole_number(settings, "gradient_steps", -1, "updates (-1: as many as steps were made)")
         period = settings.get("train_freq", 1)
         number, unit = period if isinstance(period, list | tuple) and len(period) == 2 else (period, "step")
         check_whole_number({"train_freq": number}, "train_freq", 1, "steps of each environment (or a pair with 'episode')")
         units = {kind.value: kind for kind in TrainFrequencyUnit}
         if unit not in (*units, *units.values()):
             raise ValueError(f"train_freq={period!r} must count one of {', '.join(map(repr, units))}")
-        if unit in ("episode", TrainFrequencyUnit.EPISODE) and settings.get("n_envs", 1) != 1:
+        if unit == "episode" and settings.get("n_envs", 1) != 1:  # a loaded model, which has no text there, may only play
             raise ValueError(f"train_freq={period!r} needs one environment, not n_envs={settings['n_envs']}: count steps")
         if settings.get("max_grad_norm") not in (None, float("inf")):
             check_number(settings, "max_grad_norm", 0)
@@ -432,14 +436,21 @@ class CustomDQN(QLearningAlgorithm, DQN):
             super().load_replay_buffer(path, truncate_last_traj)
             self._adapt_replay_buffer()
         except BaseException as error:
-            self.replay_buffer = before
+            found, self.replay_buffer = self.replay_buffer, before
             if isinstance(error, AssertionError):  # SB3's
-                raise ValueError(f"{str(path)!r} does not hold a replay memory of Stable-Baselines3's kind") from error
+                is_memory = isinstance(found, ReplayBuffer)
+                of_another_kind = f"{str(path)!r} does not hold a replay memory of Stable-Baselines3's kind"
+                raise ValueError(str(error) if is_memory else of_another_kind) from error
             raise
         if truncate_last_traj and self._last_obs is not None:  # if not, learn() does so
             self._cut_memory()
 
     def _cut_memory(self) -> None:
+        if isinstance(self.replay_buffer, HerReplayBuffer):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it says what is wanted here
+                self.replay_buffer.truncate_last_trajectory()
+            return
         with contextlib.suppress(ValueError):  # a buffer of somebody else's
             self.memory().cut()
 
@@ -597,7 +608,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self._store_transition(*(step[name] for name in parts))
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         self._on_step()
-        self._episode_num += int(np.sum(step["dones"]))
+        for _ in range(int(np.sum(step["dones"]))):
+            self._episode_num += 1
+            if step["log_interval"] is not None and self._episode_num % step["log_interval"] == 0:
+                self.dump_logs()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
@@ -656,15 +670,23 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     @classmethod
     def _changes_on_load(cls, changes: dict[str, Any]) -> dict[str, Any]:
-        for name in ("n_steps", "gamma"):
-            of_memory = (changes.get("replay_buffer_kwargs") or {}).get(name)
-            if of_memory is not None and of_memory != changes.get(name):
-                raise ValueError(f"replay_buffer_kwargs: {name}={of_memory!r} does nothing there: give {name} itself")
         if isinstance(changes.get("replay_buffer_class"), str):
             changes = {**changes, "replay_buffer_class": resolve_replay_buffer(changes["replay_buffer_class"])}
         if changes.keys() & {"train_freq", "gradient_steps"}:
             return {"update_period": None, **changes}
         return changes
+
+    def _take_changes(self, changes: Mapping[str, Any]) -> None:
+        super()._take_changes(changes)
+        given = changes.get("replay_buffer_kwargs") or {}
+        for name in given.keys() & {"n_steps", "gamma"}:
+            if self.replay_buffer_kwargs.get(name) != given[name]:
+                raise ValueError(f"replay_buffer_kwargs: {name}={given[name]!r} has no effect there: give {name} itself")
+        if "exploration_fraction" in changes and self.exploration_initial_eps == self.exploration_final_eps == 0:
+            raise ValueError(
+                f"exploration_fraction={changes['exploration_fraction']!r} has no effect: exploration_initial_eps and "
+                "exploration_final_eps are 0"
+            )
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record", "_n_calls_recorded"]

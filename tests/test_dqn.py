@@ -3,6 +3,7 @@
 import csv
 import inspect
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import save_to_pkl
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from torch import nn
 
 from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer
@@ -371,9 +374,8 @@ def test_hindsight_replay_works() -> None:
         ({"exploration_fraction": -1}, r"exploration_fraction=-1 must be a number in \[0, 1\]"),
         ({"max_grad_norm": "a"}, "max_grad_norm='a' must be a number of at least 0"),
         ({"clip_rewards": "yes"}, "clip_rewards='yes' must be True or False"),
-        ({"gradient_steps": 1.5}, r"gradient_steps=1.5 must be a whole number of updates \(or -1, .*at least 1"),
+        ({"gradient_steps": 1.5}, r"gradient_steps=1.5 must be a whole number of updates \(-1: .*at least -1"),
         ({"gradient_steps": -3}, "gradient_steps=-3 must be"),
-        ({"gradient_steps": 0}, "gradient_steps=0 must be"),
         ({"train_freq": 0}, "train_freq=0 must be a whole number of steps of each environment"),
         ({"train_freq": (1, "game")}, r"train_freq=\(1, 'game'\) must count one of 'step', 'episode'"),
         ({"n_steps": 3, "optimize_memory_usage": True}, "n_steps=3 does not go with optimize_memory_usage=True"),
@@ -386,7 +388,7 @@ def test_hindsight_replay_works() -> None:
         ),
         (
             {"n_steps": 3, "replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 5}},
-            "n_steps=5 does (not go with n_steps=3|nothing there)",
+            "n_steps=5 (does not go with n_steps=3|has no effect there)",
         ),
         (
             {"policy_kwargs": {"features_extractor_class": "NatureCMM"}},
@@ -551,11 +553,13 @@ class Stop(StopAt):
         return self.num_timesteps < self.n_steps
 
 
-def test_a_step_at_which_a_callback_stops_is_kept() -> None:
+def test_a_step_at_which_a_callback_stops_is_kept(tmp_path: Path) -> None:
     model = counting_model()
-    model.learn(100, Stop(10))
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(100, Stop(10), log_interval=1)
     assert model.num_timesteps == 10
     assert model._episode_num == 1
+    assert len((tmp_path / "progress.csv").read_text().splitlines()) == 2, "names, and the line of the game"
     model.learn(2, reset_num_timesteps=False)
     assert stored(model, 8, 12) == [
         ([0, 8], [0, 9], 9.0, 0.0),
@@ -575,8 +579,18 @@ def test_after_an_exception_new_games_begin() -> None:
     assert model.replay_buffer.timeouts[3, 0], "what would have come is worth something"
 
 
-def test_native_environments_go_on_after_an_interrupted_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = AleVecEnv("PongNoFrameskip-v4", 2, screen_size=42)
+@pytest.mark.parametrize(
+    "make_env",
+    [
+        lambda: AleVecEnv("PongNoFrameskip-v4", 2, screen_size=42),
+        lambda: make_vec_env("PongNoFrameskip-v4", 2, wrapper_class=AtariWrapper, vec_env_cls=SubprocVecEnv),
+    ],
+    ids=["native", "processes"],
+)
+def test_environments_go_on_after_an_interrupted_update(
+    make_env: Callable[[], VecEnv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = make_env()
     model = CustomDQN("CnnPolicy", env, overlap=True, update_period=2, buffer_size=100, learning_starts=8)
 
     def interrupted(batch: Any) -> Update:
@@ -588,6 +602,7 @@ def test_native_environments_go_on_after_an_interrupted_update(monkeypatch: pyte
             model.learn(40)
     model.learn(20, reset_num_timesteps=False)
     assert model._n_updates > 0
+    env.close()
 
 
 @pytest.mark.parametrize("handles_timeouts", [True, False])
@@ -654,3 +669,35 @@ def test_loads_with_a_memory_by_name_and_another_window(make_atari: MakeAtari, t
 def test_one_environment_for_whole_episodes() -> None:
     with pytest.raises(ValueError, match=r"train_freq=\(1, 'episode'\) needs one environment, not n_envs=2"):
         CustomDQN("MlpPolicy", DummyVecEnv([Counting] * 2), train_freq=(1, "episode"), buffer_size=10)
+
+
+def test_hindsight_does_not_take_goals_of_the_next_game() -> None:
+    env = BitFlippingEnv(n_bits=10)
+    model = CustomDQN("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=100, seed=1)
+    with pytest.raises(InterruptedError):
+        model.learn(50, StopAt(4))
+    assert isinstance(model.replay_buffer, HerReplayBuffer)
+    model.learn(5, reset_num_timesteps=False)
+    assert model.replay_buffer.ep_length[:3, 0].tolist() == [3, 3, 3]
+
+
+def test_steps_of_a_memory_of_ones_own_choice_are_its_own(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.99}}
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=10, **own).save(tmp_path / "own")
+    model = CustomDQN.load(tmp_path / "own", replay_buffer_kwargs={"n_steps": 5, "gamma": 0.9})
+    assert model.replay_buffer_kwargs == {"n_steps": 5, "gamma": 0.9}
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=10, n_steps=3).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="replay_buffer_kwargs: n_steps=5 has no effect there: give n_steps itself"):
+        CustomDQN.load(tmp_path / "model", replay_buffer_kwargs={"n_steps": 5})
+
+
+def test_a_loaded_noisy_model_refuses_a_fraction_of_no_exploration(tmp_path: Path) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", buffer_size=1, policy_kwargs={"noisy_sigma": 0.5}).save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"exploration_fraction=0.7 has no effect: exploration_initial_eps and"):
+        CustomDQN.load(tmp_path / "model", exploration_fraction=0.7)
+
+
+def test_a_model_that_learnt_behind_episodes_plays_in_several_environments(tmp_path: Path) -> None:
+    CustomDQN("MlpPolicy", "CartPole-v1", train_freq=[1, "episode"], buffer_size=10).save(tmp_path / "model")
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2)
+    assert CustomDQN.load(tmp_path / "model", env=env).predict(first_observation(env))[0].shape == (2,)

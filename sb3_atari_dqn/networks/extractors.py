@@ -65,7 +65,7 @@ class NatureCNN(SB3NatureCNN):
         self, observation_space: spaces.Space, features_dim: int | None = 512, normalized_image: bool = False
     ) -> None:
         check_image_size(type(self), observation_space)
-        self.check_values(features_dim)
+        _check_features_dim(features_dim)
         super().__init__(observation_space, 512 if features_dim is None else features_dim, normalized_image)
         if features_dim is None:
             linear, self._features_dim = _fully_connected(_flat_size(self.cnn, observation_space), None)
@@ -95,7 +95,7 @@ class NipsCNN(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Space, features_dim: int | None = 256) -> None:
         check_image_size(type(self), observation_space)
-        self.check_values(features_dim)
+        _check_features_dim(features_dim)
         super().__init__(observation_space, 256 if features_dim is None else features_dim)
         assert observation_space.shape is not None
         self.cnn = nn.Sequential(
@@ -172,7 +172,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         pool_size: int | None = None,
     ) -> None:
         check_image_size(type(self), observation_space)
-        self.check_values(features_dim, width, spectral_norm, pool_size)
+        ImpalaCNN.check_values(features_dim, width, spectral_norm, pool_size)
         super().__init__(observation_space, 256 if features_dim is None else features_dim)
         assert observation_space.shape is not None
         layers: list[nn.Module] = []
@@ -242,7 +242,7 @@ class TutorialCNN(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Space, features_dim: int = 1024, dropout: float = 0.0) -> None:
         check_image_size(type(self), observation_space)
-        self.check_values(features_dim, dropout)
+        TutorialCNN.check_values(features_dim, dropout)
         super().__init__(observation_space, features_dim)
         assert observation_space.shape is not None
         channels, height, width = observation_space.shape

@@ -69,7 +69,9 @@ def resolve_activation(activation: str | type[nn.Module]) -> type[nn.Module]:
     :return: the class
     :raises ValueError: for a name that is neither
     """
-    found = find_by_name(activation, "torch.nn") if isinstance(activation, str) else activation
+    if not isinstance(activation, str):
+        return activation
+    found = find_by_name(activation, "torch.nn")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
             f"activation_fn={activation!r} is not known; choose one of torch.nn's, such as ReLU, or give "

@@ -30,14 +30,20 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
         check_switch(policy_kwargs, name)
     if policy_kwargs.get("noisy_sigma") is not None:
         check_number(policy_kwargs, "noisy_sigma", 0)
+    make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
+
+
+def check_hidden_layers(policy_kwargs: Mapping[str, Any]) -> None:
+    """
+    :param policy_kwargs: arguments of one of these policies by name, those that are given
+    :raises ValueError: for hidden layers that are not allowed
+    """
     resolve_activation(policy_kwargs.get("activation_fn", nn.ReLU))
     net_arch = policy_kwargs.get("net_arch")
-    if net_arch is not None:
-        if not isinstance(net_arch, list | tuple):
-            raise ValueError(f"net_arch={net_arch!r} must be a list of the hidden layers' units")
-        for n_units in net_arch:
-            check_whole_number({"net_arch": n_units}, "net_arch", 1, "units in each hidden layer")
-    make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
+    if net_arch is not None and not isinstance(net_arch, list | tuple):
+        raise ValueError(f"net_arch={net_arch!r} must be a list of the hidden layers' units")
+    for n_units in net_arch or []:
+        check_whole_number({"net_arch": n_units}, "net_arch", 1, "units in each hidden layer")
 
 
 @th.no_grad()
@@ -113,6 +119,7 @@ class MlpPolicy(DQNPolicy):
         self.distribution = distribution
         self.distribution_kwargs = distribution_kwargs
         check_policy_kwargs({"ortho_init": ortho_init, **self._head_kwargs()})
+        check_hidden_layers({"net_arch": net_arch, "activation_fn": activation_fn})
         if features_extractor_class is None:
             features_extractor_class = self.default_extractor
         extractor = resolve_extractor(features_extractor_class)

@@ -143,7 +143,7 @@ class PrioritizedSampler:
 
     def set_priorities(self, draw: Draw, priorities: np.ndarray) -> None:
         if not np.isfinite(priorities).all():
-            raise ValueError("training has diverged: what is to be learnt, which priorities are made from, is not finite")
+            raise ValueError("training has diverged: the losses that priorities are made from are not finite")
         assert (priorities >= 0).all(), priorities
         numbers = (priorities.astype(np.float64) + LEAST_PRIORITY) ** self.priority_exponent
         self.tree.set(draw.positions * self.n_envs + draw.env_indices, numbers)

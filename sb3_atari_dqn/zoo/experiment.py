@@ -246,13 +246,12 @@ def check_hyperparams(algo: str, hyperparams: dict[str, Any]) -> None:
     if policy is not None:  # one of the user's own may take anything
         given = {"observation_space", "action_space", "lr_schedule"}
         check_names("policy_kwargs", policy_kwargs, keyword_names(policy) - given)
-    extractor = resolve_extractor(policy_kwargs.get("features_extractor_class", "NatureCNN"))
-    extractor_kwargs = policy_kwargs.get("features_extractor_kwargs") or {}
     if "features_extractor_class" in policy_kwargs:
-        given = {"observation_space"}
+        extractor = resolve_extractor(policy_kwargs["features_extractor_class"])
+        extractor_kwargs, given = policy_kwargs.get("features_extractor_kwargs") or {}, {"observation_space"}
         check_names(f"features_extractor_class {extractor.__name__}", extractor_kwargs, keyword_names(extractor) - given)
-    if hasattr(extractor, "check_values"):
-        extractor.check_values(**extractor_kwargs)
+        if "check_values" in vars(extractor):  # not one that a class with other arguments has inherited
+            vars(extractor)["check_values"](**extractor_kwargs)
     if "optimizer_class" in policy_kwargs:
         optimizer = resolve_optimizer(policy_kwargs["optimizer_class"])
         optimizer_kwargs = policy_kwargs.get("optimizer_kwargs") or {}

@@ -12,10 +12,11 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
-from sb3_atari_dqn import CustomDQN, NipsCNN
+from sb3_atari_dqn import CustomDQN, NatureCNN, NipsCNN
 from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.networks.policy import CnnPolicy
 from sb3_atari_dqn.zoo import register
+from sb3_atari_dqn.zoo.experiment import check_hyperparams
 from sb3_atari_dqn.zoo.search_space import convert
 from tests.zoo.experiments import make_experiment, make_model, make_sweep_model
 
@@ -415,3 +416,27 @@ def test_other_algorithms_are_left_alone(tmp_path: Path) -> None:
     experiment.config = "nonsense"
     with pytest.raises(ModuleNotFoundError, match="nonsense"):
         experiment.read_hyperparameters()
+
+
+class OwnNatureCNN(NatureCNN):
+    """A user's, with an argument of its own."""
+
+    def __init__(self, observation_space: gym.spaces.Space[Any], width: int = 2) -> None:
+        super().__init__(observation_space)
+        self.width = width
+
+
+@pytest.mark.parametrize(
+    ("policy", "policy_kwargs"),
+    [
+        ("MultiInputPolicy", {"features_extractor_kwargs": {"cnn_output_dim": 128}}),
+        ("CnnPolicy", {"features_extractor_class": OwnNatureCNN, "features_extractor_kwargs": {"width": 3}}),
+    ],
+)
+def test_other_networks_take_their_own_arguments(policy: str, policy_kwargs: dict[str, Any]) -> None:
+    check_hyperparams("dqn_custom", {"policy": policy, "policy_kwargs": policy_kwargs})
+    if "features_extractor_class" in policy_kwargs:
+        with pytest.raises(TypeError, match="OwnNatureCNN has no argument 'widht'; did you mean 'width'"):
+            check_hyperparams(
+                "dqn_custom", {"policy": policy, "policy_kwargs": policy_kwargs | {"features_extractor_kwargs": {"widht": 1}}}
+            )
