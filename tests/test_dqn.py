@@ -3,7 +3,6 @@
 import csv
 import inspect
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, HerReplayBuffer
-from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
@@ -579,19 +576,12 @@ def test_after_an_exception_new_games_begin() -> None:
     assert model.replay_buffer.timeouts[3, 0], "what would have come is worth something"
 
 
-@pytest.mark.parametrize(
-    "make_env",
-    [
-        lambda: AleVecEnv("PongNoFrameskip-v4", 2, screen_size=42),
-        lambda: make_vec_env("PongNoFrameskip-v4", 2, wrapper_class=AtariWrapper, vec_env_cls=SubprocVecEnv),
-    ],
-    ids=["native", "processes"],
-)
-def test_environments_go_on_after_an_interrupted_update(
-    make_env: Callable[[], VecEnv], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    env = make_env()
-    model = CustomDQN("CnnPolicy", env, overlap=True, update_period=2, buffer_size=100, learning_starts=8)
+@pytest.mark.parametrize("kind", ["native", "processes"])
+def test_environments_go_on_after_an_interrupted_update(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_native = kind == "native"
+    env = AleVecEnv("PongNoFrameskip-v4", 2, screen_size=42) if is_native else SubprocVecEnv([Counting] * 2)
+    policy = "CnnPolicy" if is_native else "MlpPolicy"
+    model = CustomDQN(policy, env, overlap=True, update_period=2, buffer_size=100, learning_starts=8)
 
     def interrupted(batch: Any) -> Update:
         raise KeyboardInterrupt
