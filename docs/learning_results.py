@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -29,6 +30,9 @@ from sb3_atari_dqn.zoo.runs import find_run
 
 #: points of a curve in a file
 N_POINTS = 100
+
+#: seconds between the ends of two games that a run takes only when it was interrupted
+PAUSE = 600
 
 
 def collect(run: Path, label: str | None, protocol: str, machine: str, commit: str, into: Path) -> Path:
@@ -54,7 +58,7 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
         "date": time.strftime("%Y-%m-%d", time.gmtime(header["t_start"])),
         "curve": {
             "steps": steps.round().astype(int).tolist(),
-            "minutes": np.interp(steps, games["steps"], games["seconds"] / 60).round(2).tolist(),
+            "minutes": np.interp(steps, games["steps"], without_pauses(games["seconds"]) / 60).round(2).tolist(),
             "score": np.interp(steps, games["steps"], games["mean"]).round(2).tolist(),
         },
     }
@@ -69,6 +73,15 @@ def collect(run: Path, label: str | None, protocol: str, machine: str, commit: s
     into.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return file
+
+
+def without_pauses(seconds: pd.Series) -> pd.Series:
+    """
+    :param seconds: when games ended, rising
+    :return: the same, as if a run that was interrupted had gone on at once
+    """
+    gaps = seconds.diff().fillna(0.0)
+    return seconds - gaps.where(gaps > PAUSE, 0.0).cumsum()
 
 
 def _command(run: Path) -> str:

@@ -1,12 +1,14 @@
 """``docs/learning_results.py``, and that the tables in the documentation are what it prints of the files beside them."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -27,6 +29,11 @@ def call(*arguments: str | Path) -> str:
     done = subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_minutes_are_those_of_the_training_not_of_its_pauses() -> None:
+    without_pauses = runpy.run_path(str(REPOSITORY / "docs" / "learning_results.py"))["without_pauses"]
+    assert without_pauses(pd.Series([10.0, 70.0, 600.0, 3000.0, 3060.0])).tolist() == [10, 70, 600, 600, 660]
 
 
 def test_collects_and_shows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
