@@ -245,13 +245,13 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 #    * - clipping the objective would make the gradient of large errors zero; Huber's loss clips the gradient
 #      - so it is: the picture above, and ``tests/learning/test_objectives.py``
 #    * - Huber loss and raw rewards: 1,205 in Space Invaders
-#      - 312, with one seed, for 286 and 234 without in 200,000 steps: not to be told apart yet (:doc:`/ablation`)
+#      - 281 for 260 without in 200,000 steps, means of two seeds: not to be told apart (:doc:`/ablation`)
 #    * - with raw rewards the agent goes for the mothership
 #      - not measured here
 #    * - the network of 2015 is more than twice as big
 #      - 2.49 times as many parameters, printed above
 #    * - it reaches 1,500 in Space Invaders after 50 million frames and ten days; DeepMind's reached 1,976
-#      - 316 in 200,000 steps, as with the smaller one, and in more than twice the time, one seed (:doc:`/ablation`)
+#      - 316 in 200,000 steps, one seed, for 281 with the smaller one, and in more than twice the time (:doc:`/ablation`)
 #
 # 200,000 steps are a twelfth of the tutorial's shortest run: ``python -m sb3_atari_dqn ablation tutorials`` is its ladder at a
 # small size, in hours on a CPU. What would measure the rest is ready: ``ablation ladder`` above, and ``python

@@ -254,8 +254,8 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #    * - so are the small memory at the start and the balanced batches
 #      - not measured here
 #    * - the motion tracer serves in place of several frames
-#      - the score above is reached with it; DQN in Space Invaders has 368 with it, with one seed, and 286 and 234 with four
-#        frames, in 200,000 steps (:doc:`/ablation`)
+#      - the score above is reached with it; DQN in Space Invaders has 289 with it and 260 with four frames, in
+#        200,000 steps, means of two seeds (:doc:`/ablation`)
 #    * - DeepMind's large filters and single layer distort Q-values
 #      - not measured here
 #    * - the first convolution's weights are more negative than positive
