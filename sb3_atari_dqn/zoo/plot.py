@@ -43,7 +43,7 @@ def plot(arguments: list[str]) -> None:
         except (ValueError, KeyError) as error:
             parser.error(f"Monitor's files in {str(run)!r} are damaged: {error}")
         if games.empty:
-            parser.error(f"no game of {str(run)!r} has ended yet")
+            parser.error(f"no game of {str(run)!r} has ended yet: train longer")
         first, last = games["mean"].iloc[min(len(games), WINDOW) - 1], games["mean"].iloc[-1]
         print(f"{label}: {len(games)} games, mean of up to {WINDOW} from {first:.1f} to {last:.1f}")
     output.parent.mkdir(parents=True, exist_ok=True)
