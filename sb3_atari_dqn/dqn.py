@@ -68,10 +68,9 @@ class _WorkWhileStepping(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         try:
             self._work()
-        except BaseException:
-            self.venv.step_wait()  # or they would not take another step
-            raise
-        return self.venv.step_wait()
+        finally:  # or the environments would not take another step
+            step = self.venv.step_wait()
+        return step
 
 
 class CustomDQN(QLearningAlgorithm, DQN):
