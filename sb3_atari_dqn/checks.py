@@ -46,10 +46,10 @@ def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> Non
             )
 
 
-def find_by_name(name: str, short_names: str) -> Any:
+def find_by_name(name: str, short_names: str = "") -> Any:
     """
     :param name: ``"package.module.Class"``, or ``"Class"``
-    :param short_names: the module that this one is of
+    :param short_names: the module that this one is of; none if there are no short names
     :return: what has this name, None if there is nothing
     """
     module, _, attribute = name.rpartition(".")

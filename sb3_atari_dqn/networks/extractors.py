@@ -9,7 +9,6 @@ Mnih et al. 2015 (``NatureCNN``, which is Stable-Baselines3's); Hvass Pedersen 2
 Rainbow", https://arxiv.org/abs/2411.03820 (``ImpalaCNN``).
 """
 
-import importlib
 import itertools
 from typing import Any
 
@@ -20,7 +19,7 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sb3_atari_dqn.checks import check_switch, check_whole_number
+from sb3_atari_dqn.checks import check_switch, check_whole_number, find_by_name
 
 __all__ = ["EXTRACTORS", "ImpalaCNN", "NatureCNN", "NipsCNN", "TutorialCNN", "check_image_size", "resolve_extractor"]
 
@@ -306,14 +305,12 @@ def resolve_extractor(extractor: str | type[BaseFeaturesExtractor]) -> type[Base
         return extractor
     if extractor in EXTRACTORS:
         return EXTRACTORS[extractor]
-    module, _, name = extractor.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ValueError, ImportError, AttributeError) as error:
+    found = find_by_name(extractor)
+    if found is None:
         known = ", ".join(EXTRACTORS)
         raise ValueError(
             f"features_extractor_class={extractor!r} is not known; choose one of {known}, or give 'package.module.Class'"
-        ) from error
+        )
     if not (isinstance(found, type) and issubclass(found, BaseFeaturesExtractor)):
         raise ValueError(f"features_extractor_class={extractor!r} is {found!r}, not a features extractor")
     return found
