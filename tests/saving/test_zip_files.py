@@ -164,7 +164,7 @@ def test_payloads_inside_of_what_is_allowed(genuine: Path, tmp_path: Path) -> No
         "torch.optim.Optimizer.__init__",
         "stable_baselines3.common.save_util.load_from_pkl",
         "stable_baselines3.dqn.policies.th",
-        "sb3_atari_dqn.networks.extractors.importlib",
+        "sb3_atari_dqn.networks.extractors.find_by_name",
         "numpy.load",
     ],
 )
