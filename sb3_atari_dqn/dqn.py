@@ -7,6 +7,7 @@ Sources: Mnih et al. 2013 (https://arxiv.org/abs/1312.5602), Mnih et al. 2015 (h
 """
 
 import contextlib
+import copy
 import inspect
 import io
 import pathlib
@@ -26,7 +27,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
-from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number
@@ -129,6 +130,30 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     target_update_interval: int | None  # type: ignore[assignment]  # SB3's has no None
 
+    @property
+    def q_net(self) -> QNetwork:  # an attribute in Stable-Baselines3
+        """
+        :return: the network that plays and learns, which is the policy's
+        """
+        return self.policy.q_net
+
+    @q_net.setter
+    def q_net(self, q_net: QNetwork) -> None:
+        if self.policy.q_net_target is self.policy.q_net:
+            self.policy.q_net_target = q_net
+        self.policy.q_net = q_net
+
+    @property
+    def q_net_target(self) -> QNetwork:
+        """
+        :return: the network for the next states, which is the policy's; ``q_net`` itself without a target network
+        """
+        return self.policy.q_net_target
+
+    @q_net_target.setter
+    def q_net_target(self, q_net_target: QNetwork) -> None:
+        self.policy.q_net_target = q_net_target
+
     def __init__(
         self,
         policy: str | type[DQNPolicy],
@@ -177,6 +202,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self._takes_any_buffer = arguments["replay_buffer_class"] is None  # Stable-Baselines3 chooses one
         self._exploration_timesteps = 0  # agent steps that exploration_fraction is a share of
         self._learning_restarts = 0  # agent steps after which a memory that was lost is filled again
+        self._is_learning = False  # whether ``learn`` is under way
         if _init_setup_model:
             self._setup_model()
             self._allocate_replay_buffer()
@@ -196,7 +222,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             check_hidden_layers(policy_kwargs)
         for name in ("double_q", "munchausen", "clip_rewards", "overlap"):
             check_switch(settings, name)
-        cls._resolve_loss(settings, policy_kwargs.get("distribution"))
+        cls._resolve_loss(settings, policy_kwargs.get("distribution"), has_priorities=True)
         interval = settings.get("target_update_interval")
         if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int | np.integer) or interval < 1):
             raise ValueError(
@@ -296,13 +322,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.replay_buffer_class = None  # a loaded model: SB3 chooses it again
             kept = self.replay_buffer_kwargs.items()
             self.replay_buffer_kwargs = {name: value for name, value in kept if name not in ("n_steps", "gamma")}
-        settings = vars(self).copy()
-        if self.update_period is not None:
-            del settings["train_freq"], settings["gradient_steps"]
-        self.check_values(settings)
-        if self.update_period is not None:
-            self.train_freq = max(self.update_period // self.n_envs, 1)
-            self.gradient_steps = max(self.n_envs // self.update_period, 1)
+        self.check_values(self._settings())
+        self._apply_update_period()
 
         if folds_steps:
             FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
@@ -324,6 +345,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
         self._make_learner()
+        self._followed = self._get_followed()
         self.update_report = UpdateReport()
         self._pending_updates: list[tuple[int, int]] = []  # gradient steps and batch size
         self._record: BufferRecord | None = None
@@ -338,14 +360,64 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 stacklevel=2,
             )
 
+    def _settings(self) -> dict[str, Any]:
+        """
+        :return: arguments of the constructor by name, as they are now, and other attributes
+        """
+        settings = vars(self).copy()
+        if self.update_period is not None:  # which the two stand for then
+            del settings["train_freq"], settings["gradient_steps"]
+        return settings
+
+    def _apply_update_period(self) -> None:
+        if self.update_period is not None:
+            self.train_freq = max(self.update_period // self.n_envs, 1)
+            self.gradient_steps = max(self.n_envs // self.update_period, 1)
+
+    def _get_followed(self) -> dict[str, Any]:
+        """
+        :return: the attributes that ``_follow`` compares, as they are now
+        """
+        names = ("target_update_interval", "update_period", "n_steps", "gamma", "clip_rewards", "replay_buffer")
+        return {name: getattr(self, name) for name in names}
+
+    def _follow(self) -> None:
+        """
+        Put attributes into effect that a user has replaced and that are not looked up whenever they are needed.
+
+        :raises ValueError: for a value that is not allowed, or that does not go with the rest
+        """
+        now = self._get_followed()
+        replaced = {name for name, value in now.items() if value is not self._followed[name]}
+        has_target_network = self.target_update_interval is not None
+        if "target_update_interval" not in replaced and not has_target_network and self.q_net_target is not self.q_net:
+            raise ValueError("q_net_target is not q_net, but target_update_interval=None means that there is one network only")
+        if not replaced:
+            return
+        if {"n_steps", "gamma"} & replaced & self.replay_buffer_kwargs.keys():
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+        self.check_values(self._settings())
+        if self.replay_buffer is not None:
+            if {"n_steps", "gamma"} & replaced:
+                self._adapt_replay_buffer()
+            set_reward_clipping(self.replay_buffer, self.clip_rewards)
+        if "update_period" in replaced:
+            self._apply_update_period()
+            self._convert_train_freq()
+        if has_target_network and self.q_net_target is self.q_net:
+            self.q_net_target = copy.deepcopy(self.q_net).train(False)
+        elif not has_target_network:
+            self.q_net_target = self.q_net
+        self._followed = now
+
     @staticmethod
-    def _resolve_loss(settings: Mapping[str, Any], distribution: str | None) -> Loss:
+    def _resolve_loss(settings: Mapping[str, Any], distribution: str | None, has_priorities: bool) -> Loss:
         """
         :param settings: arguments of the constructor by name, those that are given
         :param distribution: what the network gives
+        :param has_priorities: whether the replay buffer takes priorities
         :return: the loss
         """
-        has_priorities = (settings.get("replay_buffer_kwargs") or {}).get("priority_exponent") is not None
         return TDLoss(
             make_objective(settings.get("loss"), settings.get("huber_delta", 1.0), distribution, has_priorities),
             make_backup(
@@ -357,11 +429,22 @@ class CustomDQN(QLearningAlgorithm, DQN):
         )
 
     def _make_loss(self) -> Loss:
-        return self._resolve_loss(vars(self), getattr(self.policy.q_net, "distribution_name", None))
+        return self._resolve_loss(vars(self), getattr(self.q_net, "distribution_name", None), self._has_priorities())
+
+    def _has_priorities(self) -> bool:
+        if self.replay_buffer is None:  # not allocated yet
+            return self.replay_buffer_kwargs.get("priority_exponent") is not None
+        return getattr(self.replay_buffer, "priority_exponent", None) is not None
+
+    def _get_learner_parts(self) -> list[Any]:
+        names = ("loss", "huber_delta", "double_q", "munchausen", "munchausen_kwargs")
+        return [*super()._get_learner_parts(), self._has_priorities(), *(getattr(self, name) for name in names)]
 
     def _make_learner(self) -> None:
+        if self._learner_parts:  # something was replaced
+            self.check_values(self._settings())
         super()._make_learner()
-        self._sample_batches = sample_one_by_one if type(self.learner) is Learner else sample_together
+        self._sample_batches = sample_one_by_one if type(self._learner) is Learner else sample_together
 
     def _create_aliases(self) -> None:
         if self.target_update_interval is None:
@@ -518,7 +601,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             self._learning_restarts = 0
         elif self.replay_buffer.size() == 0 and self.num_timesteps:
             self._learning_restarts = self.num_timesteps + self.learning_starts
-        self.learner.refresh()
+        self._follow()
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -569,8 +652,12 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param progress_bar: whether to show one
         :return: the model
         """
-        super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        self.make_pending_updates()
+        self._is_learning = True
+        try:
+            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            self.make_pending_updates()
+        finally:
+            self._is_learning = False
         return self
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -614,19 +701,27 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
+        Update the network from the replay buffer. Within ``learn`` and with ``overlap``, the updates are made while the
+        environments take their next step.
+
         :param gradient_steps: how many updates
         :param batch_size: transitions in each
         """
-        if self.num_timesteps <= self._learning_restarts:
+        if self._is_learning and self.num_timesteps <= self._learning_restarts:
             return
         self._pending_updates.append((gradient_steps, batch_size))
-        if not self.overlap:
+        if not self._is_learning:
+            self.make_pending_updates()
+            self._record_updates()
+        elif not self.overlap:
             self.make_pending_updates()
 
     def make_pending_updates(self) -> None:
         """Make the updates that ``train`` has left for the environments' next step; with ``overlap``, that is all of them."""
         if not self._pending_updates:
             return
+        self._follow()
+        learner = self.learner
         self._update_learning_rate(self.policy.optimizer)
         assert self.replay_buffer is not None
         for gradient_steps, batch_size in self._pending_updates:
@@ -634,7 +729,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             for batch, report_priorities in self._sample_batches(
                 self.replay_buffer, gradient_steps, batch_size, self.gamma, env
             ):
-                update = self.learner.update(batch)
+                update = learner.update(batch)
                 self.update_report.add(update.report)
                 report_priorities(update.priorities)
             self._n_updates += gradient_steps
@@ -643,9 +738,12 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     def dump_logs(self) -> None:
         """Write the logs; loss and Q-values are those of all updates since the last time."""
+        self._record_updates()
+        super().dump_logs()
+
+    def _record_updates(self) -> None:
         for name, value in self.update_report.read().items():
             self.logger.record(f"train/{name}", value)
-        super().dump_logs()
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -689,4 +787,5 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record", "_n_calls_recorded"]
+        ours += ["_followed", "_is_learning"]
         return [*super()._excluded_save_params(), *ours]

@@ -427,7 +427,6 @@ class SweepDQN(QLearningAlgorithm):
             warnings.warn(
                 "Without a Monitor around the games nothing tells when one ends: none is counted or logged", stacklevel=3
             )
-        self.learner.refresh()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
     def _open_logs(self, run_folder: str) -> SweepLogs:

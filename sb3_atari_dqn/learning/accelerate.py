@@ -7,12 +7,12 @@ policy's own parameters, its own optimizer steps, and what comes out is copied b
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.learner import Learner, Update, summarize
+from sb3_atari_dqn.learning.learner import Learner, Update, in_its_mode, summarize
 from sb3_atari_dqn.learning.losses import ActionValues, Loss
 
 PRECISIONS = ("float32", "bf16", "auto")
@@ -91,15 +91,18 @@ class NetworkCopy(Protocol):
         :param gradients: of the copy's parameters that are learnt; those of the network are set to them
         """
 
-    def attach(self) -> bool:
-        """
-        Follow the parameters of the network where somebody has given them other memory, or said whether they are learnt.
-
-        :return: whether there was something to follow
-        """
-
     def refresh(self) -> None:
         """Copy the parameters of the network."""
+
+    def remember(self) -> None:
+        """Take the parameters of the network for those that the copy has."""
+
+    def follow(self) -> bool:
+        """
+        Take over what has been done to the parameters of the network since ``remember``: other values, other memory, frozen.
+
+        :return: whether it was more than other values
+        """
 
 
 def make_learner(
@@ -171,16 +174,17 @@ class AcceleratedLearner(Learner):
         target: NetworkCopy,
         accelerate: str = "fused",
     ) -> None:
+        # a subclass may have a step of its own, which would not divide by grad_scale
+        self._fuses = accelerate in ("fused", "cuda-graph") and type(optimizer) in (th.optim.Adam, th.optim.AdamW)
+        self._is_graphed = accelerate == "cuda-graph"
         super().__init__(q_net, q_net_target, optimizer, loss, max_grad_norm)
         self._online = online
         self._target = target
         self._parameters = list(q_net.parameters())
         device = self._parameters[0].device
-        self._fuses = accelerate in ("fused", "cuda-graph") and isinstance(optimizer, th.optim.Adam)
         self._learning_rate: th.Tensor | None = None
         self._apply = self._apply_gradients
-        self._whole_update = self._update
-        self._is_graphed = accelerate == "cuda-graph"
+        self._whole_update = GraphedUpdate(self._update) if self._is_graphed else self._update
         if accelerate in ("compile", "cuda-graph"):
             self._learning_rate = th.tensor(0.0, device=device)
         if accelerate == "compile":
@@ -188,21 +192,23 @@ class AcceleratedLearner(Learner):
             if device.type == "cuda":  # on a CPU they gain nothing
                 self._online = th.compile(online)  # type: ignore[assignment]  # a module still
                 self._target = self._online if target is online else th.compile(target)  # type: ignore[assignment]
-        self.take_over_optimizer()
-        self.refresh()
+        self._q_function = in_its_mode(cast(nn.Module, self._online), self._online)
+        self._target_q_function = in_its_mode(cast(nn.Module, self._target), self._target)
 
     def refresh(self) -> None:
-        """Take over parameters that somebody else has changed, frozen or let go."""
-        has_other_tensors = [network.attach() for network in (self._online, self._target)]
-        if self._is_graphed and any(has_other_tensors):
-            self._whole_update = GraphedUpdate(self._update)  # one that is there goes on with the tensors of before
-        self._online.refresh()
-        self._target.refresh()
+        """Take over the parameters of both networks."""
+        self._follow(self._online, self._target)
+        for network in (self._online, self._target):
+            network.refresh()
+            network.remember()
 
-    def take_over_optimizer(self) -> None:
-        super().take_over_optimizer()
-        if self._is_graphed:
-            self._whole_update = GraphedUpdate(self._update)  # one that is there goes on with the tensors of before
+    def _follow(self, *networks: NetworkCopy) -> None:
+        """
+        :param networks: copies, which take over what has been done to the parameters of their networks
+        """
+        has_other_tensors = [network.follow() for network in networks]
+        if self._is_graphed and any(has_other_tensors):
+            self._whole_update = GraphedUpdate(self._update)  # the graph before goes on with the tensors of before
 
     def _optimizer_ways(self) -> dict[str, bool | None]:
         ways = super()._optimizer_ways()
@@ -213,22 +219,22 @@ class AcceleratedLearner(Learner):
         return ways
 
     def q_values(self, observations: th.Tensor) -> th.Tensor:
-        self._online.train(False)
-        with th.no_grad():
-            return self._online(observations).q_values
+        self._follow(self._online)
+        return super().q_values(observations)
 
     def update(self, batch: Any) -> Update:
+        self._follow(self._online, self._target)
         if self._learning_rate is not None:  # a tensor, which what is compiled or captured reads anew each time
             for group in self.optimizer.param_groups:
                 if group["lr"] is not self._learning_rate:
                     self._learning_rate.fill_(group["lr"])
                     group["lr"] = self._learning_rate
-        return self._whole_update(batch)
+        update = self._whole_update(batch)
+        self._online.remember()
+        return update
 
     def _update(self, batch: Any) -> Update:
-        self._target.train(False)
-        self._online.train(True)
-        result = self.loss(self._online, self._target, batch)
+        result = self.loss(self._q_function, self._target_q_function, batch)
         learnt = [own for own in self._online.parameters() if own.requires_grad]
         gradients = th.autograd.grad(result.loss, learnt, allow_unused=True)
         with th.no_grad():

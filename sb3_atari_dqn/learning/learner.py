@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_atari_dqn.learning.losses import Loss, LossResult, QFunction
+from sb3_atari_dqn.learning.losses import ActionValues, Loss, LossResult, QFunction
 
 #: what one update reports, in the order of ``Learner.update``'s tensor
 REPORTED = ("loss", "q_values_mean", "q_values_min", "q_values_max", "q_values_variance")
@@ -52,6 +52,24 @@ def q_function(q_net: nn.Module) -> QFunction:
     return lambda observations: _QValuesOnly(q_net(observations))
 
 
+def in_its_mode(network: nn.Module, values: QFunction) -> QFunction:
+    """
+    Dropout and batch statistics are for what is differentiated; targets, next actions and actions to explore with are
+    computed in evaluation mode, as Stable-Baselines3's target network is.
+
+    :param network: the network whose mode is set
+    :param values: its observations to action values
+    :return: the same, in training mode where gradients are enabled and in evaluation mode elsewhere
+    """
+
+    def values_in_mode(observations: Any) -> ActionValues:
+        if network.training != th.is_grad_enabled():
+            network.train(th.is_grad_enabled())
+        return values(observations)
+
+    return values_in_mode
+
+
 def summarize(result: LossResult) -> Update:
     """
     :param result: of an update
@@ -88,8 +106,9 @@ class Learner:
         self.optimizer = optimizer
         self.loss = loss
         self.max_grad_norm = max_grad_norm
-        self._q_function = q_function(q_net)
-        self._target_q_function = q_function(q_net_target)
+        self._q_function = in_its_mode(q_net, q_function(q_net))
+        self._target_q_function = in_its_mode(q_net_target, q_function(q_net_target))
+        self._take_over_optimizer()
 
     def update(self, batch: Any) -> Update:
         """
@@ -98,7 +117,6 @@ class Learner:
         :param batch: what the loss takes
         :return: what is reported of it; Q-values are those of all actions before the step
         """
-        self.q_net.train(True)
         result = self.loss(self._q_function, self._target_q_function, batch)
         self.optimizer.zero_grad()
         result.loss.backward()
@@ -112,14 +130,13 @@ class Learner:
         :param observations: as the environment gives them, (batch, *observation)
         :return: Q-values to explore with, float32 (batch, n_actions)
         """
-        self.q_net.train(False)
         with th.no_grad():
             return self._q_function(observations).q_values
 
     def refresh(self) -> None:
-        """Take over parameters of either network that somebody else has changed; nothing to do here."""
+        """Take over the parameters of both networks, after a copy to the target network; nothing to do here."""
 
-    def take_over_optimizer(self) -> None:
+    def _take_over_optimizer(self) -> None:
         """Compute the optimizer's steps in this learner's way, whatever the one did that its state was loaded from."""
         ways = self._optimizer_ways()
         for group in self.optimizer.param_groups:

@@ -27,6 +27,9 @@ _SINGULAR_VECTORS = ("._u", "._v")
 
 _USE_THE_SLOW_ONE = 'use precision="float32" and accelerate="none"'
 
+#: numbers of a parameter, about, that are compared to notice that it was changed
+_SAMPLE_SIZE = 1024
+
 #: sides of the patches that a first convolution is computed over: its stride, and the bytes of the words they are moved in
 PATCH = 4
 
@@ -153,12 +156,15 @@ class ComputeCopy(nn.Module):
     def __init__(self, q_net: nn.Module, dtype: th.dtype) -> None:
         super().__init__()
         if not isinstance(q_net, ActionValueNetwork) or any(
-            getattr(type(q_net), name) is not getattr(ActionValueNetwork, name) for name in ("forward", "action_values")
+            getattr(type(q_net), name) is not getattr(ActionValueNetwork, name)
+            for name in ("forward", "action_values", "extract_features")
         ):
             raise ValueError(
                 f"{type(q_net).__name__} cannot be accelerated: it is not a features extractor with this package's layers "
                 f"behind it; {_USE_THE_SLOW_ONE}"
             )
+        if len(list(q_net.named_parameters(remove_duplicate=False))) != len(list(q_net.parameters())):
+            raise ValueError(f"{type(q_net).__name__} cannot be accelerated: its layers share parameters; {_USE_THE_SLOW_ONE}")
         space: spaces.Space[Any] = q_net.observation_space
         if not isinstance(space, spaces.Box):
             raise ValueError(f"Observations in {space} cannot be accelerated: they are not one array; {_USE_THE_SLOW_ONE}")
@@ -202,8 +208,7 @@ class ComputeCopy(nn.Module):
         self._singular_vectors = list(self.buffers())
         self._singular_vectors_of_master = list(q_net.buffers())
         self._attached_to: list[tuple[int, bool]] = []
-        self.attach()
-        self.refresh()
+        self.follow()
 
     def forward(self, observations: th.Tensor) -> ActionValues:
         """
@@ -220,21 +225,49 @@ class ComputeCopy(nn.Module):
             inputs = inputs * self._input_scale
         return self.distribution(self.features_extractor(inputs), self.q_net, self.n_actions)
 
-    def attach(self) -> bool:
+    def follow(self) -> bool:
         """
-        Follow the parameters of the policy where somebody has given them other memory, or said whether they are learnt.
+        Take over what has been done to the parameters of the policy since ``remember``: other values, other memory, frozen.
 
-        :return: whether there was something to follow
+        Other values are noticed by PyTorch's version counters. Writing through ``.data`` does not count there; on the CPU a
+        thousand numbers of each parameter are compared as well, which a layer, row or column that was set anew does not pass.
+
+        :return: whether it was more than other values
         """
-        now = [(parameter.master.data_ptr(), parameter.master.requires_grad) for parameter in self._parameters_of_both]
-        if now == self._attached_to:
+        attached_to = [(parameter.master.data_ptr(), parameter.master.requires_grad) for parameter in self._parameters_of_both]
+        has_other_memory = attached_to != self._attached_to
+        if has_other_memory:
+            self._attach()
+            self._attached_to = attached_to
+        elif self._versions == self._versions_of_master() and th.equal(self._sample, self._sample_of_master()):
             return False
-        self._attached_to = now
+        self.refresh()
+        self.remember()
+        return has_other_memory
+
+    def _attach(self) -> None:
+        """Share memory with the parameters of the policy that need no other layout, and choose numbers to compare."""
+        self._samples_of_master: list[th.Tensor] = []
         for parameter in self._parameters_of_both:
             parameter.own.requires_grad_(parameter.master.requires_grad)
             if parameter.is_shared:
                 parameter.own.data = parameter.master.data
-        return True
+            elif parameter.master.device.type == "cpu":  # elsewhere the comparison would wait for the device
+                master = parameter.master.detach()
+                step = (master.numel() // _SAMPLE_SIZE) | 1  # odd: no column of a matrix is passed over each time
+                self._samples_of_master.append(master.as_strided((-(-master.numel() // step),), (step,)))
+
+    def remember(self) -> None:
+        """Take the parameters of the policy for those that the copy has."""
+        self._versions = self._versions_of_master()
+        self._sample = self._sample_of_master()
+
+    def _versions_of_master(self) -> list[int]:
+        copied = [parameter.master for parameter in self._parameters_of_both if not parameter.is_shared]
+        return [tensor._version for tensor in (*copied, *self._singular_vectors_of_master)]
+
+    def _sample_of_master(self) -> th.Tensor:
+        return th.cat(self._samples_of_master) if self._samples_of_master else th.zeros(0)
 
     @th.no_grad()
     def refresh(self) -> None:

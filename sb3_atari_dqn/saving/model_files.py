@@ -293,7 +293,7 @@ def _set_arrays(model: QLearningAlgorithm, description: Mapping[str, Any], array
     if description.get("optimizer") is not None:
         parameters["policy.optimizer"] = _optimizer_state(description, arrays)
     try:
-        model.set_parameters(parameters, exact_match=True, device=model.device)
+        model.set_parameters(parameters, exact_match=True, device=model.device)  # type: ignore[arg-type]  # nested dictionaries
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"its optimizer's state is not that of this model: {error!r}") from error
 
