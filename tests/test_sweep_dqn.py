@@ -325,8 +325,8 @@ def test_optimizer_settings_are_those_of_the_model_that_learns(tmp_path: Path) -
     adam = {**SMALL, "policy_kwargs": {**SMALL["policy_kwargs"], "optimizer_class": "Adam"}}
     SweepDQN("CnnPolicy", make_corridor(), **adam).learn(420).save(tmp_path / "adam.zip")
     fused = SweepDQN.load(tmp_path / "adam.zip", env=make_corridor(), accelerate="fused")
-    assert fused.policy.optimizer.param_groups[0]["fused"] is True
     assert fused.learn(800).n_fits == 3
+    assert fused.policy.optimizer.param_groups[0]["fused"] is True
 
 
 def test_counters_go_on_where_steps_are_counted_anew(tmp_path: Path) -> None:
