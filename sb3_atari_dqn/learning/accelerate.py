@@ -40,7 +40,9 @@ def has_bf16(device: th.device) -> bool:
     """
     if device.type == "cuda":
         return th.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and (th.cpu._is_avx512_bf16_supported() or th.cpu._is_amx_tile_supported())
+    processor_has_it = th.cpu._is_avx512_bf16_supported() or th.cpu._is_amx_tile_supported()
+    # oneDNN, which multiplies, can be told to do without (ONEDNN_MAX_CPU_ISA)
+    return device.type == "cpu" and processor_has_it and th.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def resolve(precision: str, accelerate: str, device: th.device) -> tuple[str, str]:
