@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecTrans
 from sb3_atari_dqn import CustomDQN
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from tests.envs.emulator import Emulator
+from tests.waiting import wait_for
 
 BREAKOUT = "BreakoutNoFrameskip-v4"
 GAMES = {
@@ -222,12 +223,7 @@ def test_games_are_played_between_step_async_and_step_wait() -> None:
 
     env.step_async(np.zeros(4, dtype=int))
     before = spent_by_other_threads()
-    for _ in range(1000):
-        time.sleep(0.01)
-        if spent_by_other_threads() > before + 0.02:
-            break
-    else:
-        pytest.fail("nobody plays")
+    wait_for(lambda: spent_by_other_threads() > before + 0.02)
     env.step_wait()
 
 

@@ -352,10 +352,8 @@ def test_servers_that_cannot_be_used(address: str, message: str, server: Server,
         experiment = make_experiment(
             tmp_path / "logs", "CartPole-v1", optimize_hyperparameters=True, storage=storage, study_name="pole"
         )
-        start = time.monotonic()
         with pytest.raises(ValueError, match=message.format(**ports)) as error:
             experiment.setup_experiment()
-        assert time.monotonic() - start < 10
     assert PASSWORD not in str(error.value)
     assert "xyzzy" not in str(error.value)
     assert not (tmp_path / "logs").exists()

@@ -375,10 +375,8 @@ def test_addresses_where_there_is_no_ray(
         threading.Thread(target=web.serve_forever, daemon=True).start()
         ports = {"closed": unused.getsockname()[1], "web": web.server_port}
         file = write(tmp_path / "small.yml", SEVERAL)
-        start = time.monotonic()
         with pytest.raises(SystemExit):
             sweep([file, "-f", str(tmp_path / "runs"), "--ray", address.format(**ports)])
-        assert time.monotonic() - start < 10
         web.shutdown()
     assert re.search(message.format(**ports), " ".join(capsys.readouterr().err.split()))
     assert not (tmp_path / "runs").exists()
