@@ -134,6 +134,17 @@ class QLearningAlgorithm(BaseAlgorithm):
         if is_name and policy not in cls.policy_aliases:
             raise ValueError(f"policy={policy!r} is not known; choose one of {', '.join(cls.policy_aliases)}, or give a class")
 
+    def _check_action_space(self) -> None:
+        """
+        :raises ValueError: for actions that are not counted from 0, as the outputs of the network are
+        """
+        space = self.action_space
+        if isinstance(space, spaces.Discrete) and space.start != 0:
+            raise ValueError(
+                f"actions {space} must be counted from 0, not from {space.start}: wrap the environment, with gymnasium.wrappers."
+                f"TransformAction(env, lambda action: action + {space.start}, gymnasium.spaces.Discrete({space.n}))"
+            )
+
     @abstractmethod
     def _make_loss(self) -> Loss:
         """

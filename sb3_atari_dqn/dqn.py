@@ -24,7 +24,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, TrainFrequencyUnit
-from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import LinearSchedule, polyak_update
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
@@ -312,6 +312,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
             )
 
     def _setup_model(self) -> None:
+        self._check_action_space()
         folds_steps = self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, FrameReplayBuffer)
         is_for_n_steps = self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1
         is_sb3s_choice = self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
@@ -337,10 +338,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.replay_buffer = None
 
         self._create_aliases()
-        # what is copied to the target network as it is: of batch normalisation, and of spectral normalisation
-        buffers = ["running_", "._u", "._v"]
-        self.batch_norm_stats = get_parameters_by_name(self.q_net, buffers)
-        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, buffers)
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
@@ -622,7 +619,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
         interval = self.target_update_interval
         if interval is not None and self._n_calls % max(interval // self.n_envs, 1) == 0:
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+            # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged
+            for buffer, target_buffer in zip(self.q_net.buffers(), self.q_net_target.buffers(), strict=True):
+                target_buffer.copy_(buffer)
             self.learner.refresh()
         # as in SB3, but for a model that goes on: that does not stretch its exploration
         self.exploration_rate = self.exploration_schedule(1.0 - float(self.num_timesteps) / float(self._exploration_timesteps))

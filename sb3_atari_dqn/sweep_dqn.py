@@ -359,6 +359,7 @@ class SweepDQN(QLearningAlgorithm):
         acceleration.check_values(given["precision"], given["accelerate"])
 
     def _setup_model(self) -> None:
+        self._check_action_space()
         self.check_values({name: value for name, value in vars(self).items() if name in self.keywords() or name == "n_envs"})
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)

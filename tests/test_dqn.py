@@ -19,10 +19,11 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import save_to_pkl
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from torch import nn
 
-from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer
+from sb3_atari_dqn import AleVecEnv, CustomDQN, FrameReplayBuffer, SweepDQN
 from sb3_atari_dqn.learning.learner import Update
 from tests.conftest import MakeAtari
 
@@ -691,3 +692,48 @@ def test_a_model_that_learnt_behind_episodes_plays_in_several_environments(tmp_p
     CustomDQN("MlpPolicy", "CartPole-v1", train_freq=[1, "episode"], buffer_size=10).save(tmp_path / "model")
     env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2)
     assert CustomDQN.load(tmp_path / "model", env=env).predict(first_observation(env))[0].shape == (2,)
+
+
+class VisionCNN(BaseFeaturesExtractor):
+    """Its layers' names begin as those of buffers do, and it has buffers of both kinds."""
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__(observation_space, 8)
+        self._vision = nn.Linear(int(np.prod(observation_space.shape or ())), 8)
+        self.running_track = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.norm(self.running_track(self._vision(observations)))
+
+
+def test_weights_are_averaged_and_statistics_copied_whatever_their_names() -> None:
+    model = CustomDQN(
+        "MlpPolicy",
+        "CartPole-v1",
+        **{**CARTPOLE, "target_update_interval": 1, "tau": 0.25, "learning_starts": 1000},
+        policy_kwargs={"features_extractor_class": VisionCNN},
+    )
+    with pytest.warns(UserWarning, match="before it learns"):
+        model.learn(4)
+    before = {name: value.clone() for name, value in model.q_net_target.state_dict().items()}
+    with th.no_grad():
+        for tensor in model.q_net.state_dict().values():
+            tensor.add_(1)
+    model._on_step()
+    for name, value in model.q_net.state_dict().items():
+        is_statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        expected = value if is_statistic else 0.75 * before[name] + 0.25 * value
+        th.testing.assert_close(model.q_net_target.state_dict()[name], expected, msg=name)
+
+
+@pytest.mark.parametrize("algorithm", [CustomDQN, SweepDQN])
+def test_actions_that_are_not_counted_from_0_are_refused_at_once(algorithm: type[CustomDQN] | type[SweepDQN]) -> None:
+    env = OneReward(1.0)
+    env.action_space = spaces.Discrete(2, start=1)
+    with pytest.raises(
+        ValueError, match=r"actions Discrete\(2, start=1\) must be counted from 0, not from 1: wrap the environ"
+    ):
+        algorithm("CnnPolicy", env, policy_kwargs={"features_extractor_class": "NipsCNN"})
+    wrapped = gym.wrappers.TransformAction(env, lambda action: action + 1, spaces.Discrete(2))
+    algorithm("CnnPolicy", wrapped, policy_kwargs={"features_extractor_class": "NipsCNN"}, buffer_size=10_000)

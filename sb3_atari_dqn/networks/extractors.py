@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_atari_dqn.checks import check_switch, check_whole_number, find_by_name
 
@@ -201,6 +202,21 @@ class ImpalaCNN(BaseFeaturesExtractor):
             check_whole_number({"pool_size": pool_size}, "pool_size", 1, "rows and columns")
         check_whole_number({"width": width}, "width", 1, "times")
         check_switch({"spectral_norm": spectral_norm}, "spectral_norm")
+
+    def orthogonal_gains(self) -> dict[nn.Module, float]:
+        """
+        Gains of layers that no ReLU follows, for ``ortho_init``. A maximum does not halve what it is given, as ReLU does; and
+        a residual block adds to its input, six times, so that blocks start as the identity (Zhang et al. 2019, "Fixup
+        initialization", https://arxiv.org/abs/1901.09321: the last layer of each residual branch starts at 0).
+
+        :return: gains by layer; other layers take sqrt(2)
+        """
+        gains: dict[nn.Module, float] = {layer: 1.0 for layer in self.cnn if isinstance(layer, nn.Conv2d)}
+        for block in self.cnn:
+            if isinstance(block, _Residual):
+                last = block.layers[-1]
+                gains[last] = 1.0 if is_parametrized(last) else 0.0  # spectral normalisation makes it 1 anyway
+        return gains
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch as th
@@ -46,6 +45,10 @@ def check_hidden_layers(policy_kwargs: Mapping[str, Any]) -> None:
         check_whole_number({"net_arch": n_units}, "net_arch", 1, "units in each hidden layer")
 
 
+#: as many as PyTorch makes when spectral normalisation begins
+_POWER_ITERATIONS = 15
+
+
 @th.no_grad()
 def _init_orthogonal(module: nn.Module, gain: float) -> None:
     """
@@ -55,8 +58,13 @@ def _init_orthogonal(module: nn.Module, gain: float) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         weight = th.empty_like(module.weight)
         nn.init.orthogonal_(weight, gain)
-        if is_parametrized(module, "weight"):  # the normalised weight is computed from one that lies behind it
+        if is_parametrized(module, "weight"):  # spectral normalisation computes the weight from one behind it
             module.weight = weight  # which sets that one
+            was_training = module.training
+            module.train(True)
+            for _ in range(_POWER_ITERATIONS):  # the largest singular value that it divides by is still that of before
+                module.weight  # noqa: B018  # each access in training mode is one iteration
+            module.train(was_training)
         else:
             module.weight.copy_(weight)
         if module.bias is not None:
@@ -76,8 +84,9 @@ class MlpPolicy(DQNPolicy):
         ``sb3_atari_dqn.networks.heads.resolve_activation`` takes it
     :param features_extractor_class: a class, or a name as ``sb3_atari_dqn.networks.extractors.resolve_extractor`` takes
         it; ``FlattenExtractor`` if not given
-    :param ortho_init: start from orthogonal weights (Saxe et al. 2014, https://arxiv.org/abs/1312.6120; gain sqrt(2), and 1
-        for the Q-values) and zero biases, as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
+    :param ortho_init: start from orthogonal weights (Saxe et al. 2014, https://arxiv.org/abs/1312.6120; gain sqrt(2), 1 for
+        the Q-values, and what ``orthogonal_gains()`` of the features extractor says, if it has that method) and zero biases,
+        as Stable-Baselines3's actor-critic policies do, in place of PyTorch's weights,
         which are 0.4 times as large: with these, Adam's first steps, which all go one way, can switch off most units for
         good.
     :param optimizer_class: a class, or a name as ``sb3_atari_dqn.networks.optimizers.resolve_optimizer`` takes it
@@ -148,9 +157,10 @@ class MlpPolicy(DQNPolicy):
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         q_net = ActionValueNetwork(**net_args, **self._head_kwargs()).to(self.device)
         if self.ortho_init:
-            q_net.apply(partial(_init_orthogonal, gain=math.sqrt(2)))
-            for stream in streams_of(q_net.q_net):
-                _init_orthogonal(stream[-1], gain=1)
+            gains = {stream[-1]: 1.0 for stream in streams_of(q_net.q_net)}
+            gains |= getattr(q_net.features_extractor, "orthogonal_gains", dict)()
+            for module in q_net.modules():
+                _init_orthogonal(module, gains.get(module, math.sqrt(2)))
         elif isinstance(q_net.features_extractor, TutorialCNN):
             q_net.q_net.apply(TutorialCNN.init_weights)
         return q_net

@@ -10,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_atari_dqn import CustomDQN, NatureCNN, NipsCNN
 from sb3_atari_dqn.networks.policy import MlpPolicy
@@ -106,3 +107,33 @@ def test_refuses_a_number_of_features_that_is_none(name: str) -> None:
     kwargs = {"features_extractor_class": name, "features_extractor_kwargs": {"features_dim": -3}}
     with pytest.raises(ValueError, match="features_dim=-3 must be a whole number of units, at least 1"):
         CustomDQN("CnnPolicy", Images((1, 42, 42)), buffer_size=1, policy_kwargs=kwargs)
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_orthogonal_weights_start_where_other_networks_do(spectral_norm: bool) -> None:
+    """Residual blocks do not make Q-values larger, and spectral normalisation divides by the norm of the new weights."""
+    observations = th.randint(0, 256, (8, 4, 84, 84), dtype=th.uint8, generator=th.Generator().manual_seed(0))
+    sizes = {}
+    for extractor, kwargs in (("NatureCNN", {}), ("ImpalaCNN", {"spectral_norm": spectral_norm})):
+        model = CustomDQN(
+            "CnnPolicy",
+            Images((4, 84, 84)),
+            buffer_size=1,
+            seed=0,
+            policy_kwargs={
+                "features_extractor_class": extractor,
+                "features_extractor_kwargs": kwargs,
+                "ortho_init": True,
+            },
+        )
+        for network in (model.q_net, model.q_net_target):
+            network.train(False)
+            with th.no_grad():
+                sizes[extractor, network is model.q_net] = network(observations).abs().mean().item()
+            for layer in network.modules():
+                if is_parametrized(layer):
+                    assert isinstance(layer, nn.Conv2d)
+                    norm = th.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
+                    assert norm.item() == pytest.approx(1, rel=1e-4)
+    for is_online in (True, False):
+        assert 1 / 4 < sizes["ImpalaCNN", is_online] / sizes["NatureCNN", is_online] < 4
