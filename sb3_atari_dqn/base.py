@@ -9,11 +9,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import cloudpickle
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
@@ -24,6 +27,18 @@ from sb3_atari_dqn.learning.losses import Loss
 from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 
 SelfQLearningAlgorithm = TypeVar("SelfQLearningAlgorithm", bound="QLearningAlgorithm")
+
+
+#: attributes that may hold processes, emulators and open files
+_MAYBE_PICKLED = {"env", "_logger"}
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:  # whatever it is that an object of somebody else's raises
+        return False
+    return True
 
 
 def _do_nothing() -> None:
@@ -141,8 +156,8 @@ class QLearningAlgorithm(BaseAlgorithm):
         space = self.action_space
         if isinstance(space, spaces.Discrete) and space.start != 0:
             raise ValueError(
-                f"actions {space} must be counted from 0, not from {space.start}: wrap the environment, with gymnasium.wrappers."
-                f"TransformAction(env, lambda action: action + {space.start}, gymnasium.spaces.Discrete({space.n}))"
+                f"actions {space} must be counted from 0, not from {space.start}: wrap the environment, with "
+                f"gymnasium.wrappers.TransformAction(env, lambda action: action + {space.start}, Discrete({space.n}))"
             )
 
     @abstractmethod
@@ -315,6 +330,28 @@ class QLearningAlgorithm(BaseAlgorithm):
         :return: the same, with those that have to change with them
         """
         return changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """
+        For ``pickle``, ``copy.deepcopy`` and worker processes: the whole model with its replay buffer. An environment or a
+        logger that cannot be pickled is left out, as from a saved model: ``set_env`` gives it one again.
+
+        :return: attributes
+        """
+        derived = {"_learner", "_learner_parts", "at_rest", "_vec_normalize_env"}
+        state = {name: value for name, value in vars(self).items() if name not in derived}
+        for name in _MAYBE_PICKLED & state.keys():
+            # wrapped, since cloudpickle, which environments are sent to workers with, pickles more than pickle does
+            state[name] = CloudpickleWrapper(state[name] if _can_be_pickled(state[name]) else None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        wrapped = _MAYBE_PICKLED & state.keys()
+        vars(self).update({name: value.var if name in wrapped else value for name, value in state.items()})
+        if "_logger" in wrapped and self._logger is None:
+            del self._logger  # ``learn`` makes one
+            self._custom_logger = False
+        self._vec_normalize_env = unwrap_vec_normalize(self.env) if self.env is not None else None
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_learner", "_learner_parts", "at_rest"]

@@ -784,6 +784,9 @@ class CustomDQN(QLearningAlgorithm, DQN):
                 "exploration_final_eps are 0"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_overlapping_env": None, "_record": None, "_is_learning": False}
+
     def _excluded_save_params(self) -> list[str]:
         ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record", "_n_calls_recorded"]
         ours += ["_followed", "_is_learning"]

@@ -61,6 +61,7 @@ def in_its_mode(network: nn.Module, values: QFunction) -> QFunction:
     :param values: its observations to action values
     :return: the same, in training mode where gradients are enabled and in evaluation mode elsewhere
     """
+    network.train(network.training)  # the mode of the whole is that of each layer, those that were replaced too
 
     def values_in_mode(observations: Any) -> ActionValues:
         if network.training != th.is_grad_enabled():

@@ -5,6 +5,7 @@ atoms, or quantiles. A loss is returned for each sample; whoever calls weighs an
 computes them cuts the gradient.
 """
 
+import functools
 from collections.abc import Callable
 from numbers import Real
 from typing import NamedTuple
@@ -201,4 +202,4 @@ def make_objective(
         return QuantileObjective(huber_delta, has_priorities)
     if loss == "mse":
         return ExpectationObjective(mse)
-    return ExpectationObjective(lambda q_values, targets: huber(q_values, targets, delta=huber_delta))
+    return ExpectationObjective(functools.partial(huber, delta=huber_delta))

@@ -123,6 +123,39 @@ class NipsCNN(BaseFeaturesExtractor):
         return self.linear(self.cnn(observations))
 
 
+class _SpectralConv2d(nn.Conv2d):
+    """
+    A 3x3 convolution with spectral normalisation. PyTorch does not pickle layers with parametrizations; this one is pickled as
+    its parameters and buffers, so that an optimizer that is pickled with them still has the same.
+
+    :param channels: of input and output
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=3, padding=1)
+        parametrizations.spectral_norm(self)  # which changes the class of this object
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        state = {
+            "training": self.training,
+            "parameters": dict(self.named_parameters()),
+            "buffers": dict(self.named_buffers()),
+        }
+        return _make_spectral_conv, (self.in_channels,), state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for kind in ("parameters", "buffers"):
+            for name, tensor in state[kind].items():
+                layer, _, own_name = name.rpartition(".")
+                getattr(self.get_submodule(layer), f"_{kind}")[own_name] = tensor
+        self.train(state["training"])
+
+
+def _make_spectral_conv(channels: int) -> _SpectralConv2d:
+    with th.random.fork_rng(devices=[]):  # the weights that it draws are replaced
+        return _SpectralConv2d(channels)
+
+
 class _Residual(nn.Module):
     """
     ``x + conv(relu(conv(relu(x))))``.
@@ -133,9 +166,10 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, spectral_norm: bool) -> None:
         super().__init__()
-        convs: list[nn.Module] = [nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2)]
-        if spectral_norm:
-            convs = [parametrizations.spectral_norm(conv) for conv in convs]
+        convs: list[nn.Module] = [
+            _SpectralConv2d(channels) if spectral_norm else nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+            for _ in range(2)
+        ]
         self.layers = nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])
 
     def forward(self, images: th.Tensor) -> th.Tensor:

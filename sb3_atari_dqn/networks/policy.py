@@ -29,7 +29,8 @@ def check_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> None:
         check_switch(policy_kwargs, name)
     if policy_kwargs.get("noisy_sigma") is not None:
         check_number(policy_kwargs, "noisy_sigma", 0)
-    make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
+    with th.device("meta"):  # without weights, which would take random numbers
+        make_distribution(policy_kwargs.get("distribution"), policy_kwargs.get("distribution_kwargs"), n_features=1)
 
 
 def check_hidden_layers(policy_kwargs: Mapping[str, Any]) -> None:

@@ -137,3 +137,9 @@ def test_orthogonal_weights_start_where_other_networks_do(spectral_norm: bool) -
                     assert norm.item() == pytest.approx(1, rel=1e-4)
     for is_online in (True, False):
         assert 1 / 4 < sizes["ImpalaCNN", is_online] / sizes["NatureCNN", is_online] < 4
+
+
+def test_checks_take_no_random_numbers() -> None:
+    state = th.get_rng_state()
+    CustomDQN.check_values({"policy_kwargs": {"distribution": "implicit-quantile", "noisy_sigma": 0.5}, "n_steps": 3})
+    assert th.equal(th.get_rng_state(), state)
