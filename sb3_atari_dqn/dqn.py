@@ -12,7 +12,7 @@ import inspect
 import io
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -330,12 +330,15 @@ class CustomDQN(QLearningAlgorithm, DQN):
             FrameReplayBuffer.check_values(self.observation_space, **self.replay_buffer_kwargs)
         # SB3 allocates the replay memory here unless there is one. A model that is loaded to play needs none:
         # the constructor and learn() allocate it.
+        saved_buffer = self.replay_buffer  # with save(include=["replay_buffer"])
         self.replay_buffer = ReplayBuffer.__new__(ReplayBuffer)
         with warnings.catch_warnings():
             if folds_steps:
                 warnings.filterwarnings("ignore", message=r"`n_steps=\d+` is ignored")  # for ours it is not
             super(DQN, self)._setup_model()
-        self.replay_buffer = None
+        self.replay_buffer = saved_buffer
+        if saved_buffer is not None:
+            self._adapt_replay_buffer()
 
         self._create_aliases()
         self.exploration_schedule = LinearSchedule(
@@ -346,7 +349,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         self.update_report = UpdateReport()
         self._pending_updates: list[tuple[int, int]] = []  # gradient steps and batch size
         self._record: BufferRecord | None = None
-        self._n_calls_recorded = 0
         self._overlapping_env: _WorkWhileStepping | None = None
 
         interval = self.target_update_interval
@@ -464,6 +466,34 @@ class CustomDQN(QLearningAlgorithm, DQN):
         )
         set_reward_clipping(self.replay_buffer, self.clip_rewards)
 
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model as Stable-Baselines3 does.
+
+        :param path: file to write
+        :param exclude: attributes to leave out besides those that are anyway
+        :param include: attributes to save that are left out otherwise, such as ``"replay_buffer"``, whose rewards are raw
+        """
+        with self._raw_rewards():
+            super().save(path, exclude, include)
+
+    @contextlib.contextmanager
+    def _raw_rewards(self) -> Iterator[None]:
+        """A context in which the replay buffer can be saved for any algorithm to load."""
+        if self.replay_buffer is None:
+            yield
+            return
+        set_reward_clipping(self.replay_buffer, False)
+        try:
+            yield
+        finally:
+            set_reward_clipping(self.replay_buffer, self.clip_rewards)
+
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
         """
         Save the replay memory as Stable-Baselines3 does, for any algorithm to load: its rewards are raw.
@@ -471,11 +501,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param path: file to write
         """
         assert self.replay_buffer is not None, "The replay buffer is not defined"
-        set_reward_clipping(self.replay_buffer, False)
-        try:
+        with self._raw_rewards():
             super().save_replay_buffer(path)
-        finally:
-            set_reward_clipping(self.replay_buffer, self.clip_rewards)
 
     def set_parameters(
         self,
@@ -565,12 +592,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :raises ValueError: for a buffer of which it is not known what it holds
         """
         assert self.replay_buffer is not None
-        if self._record is None or self._record.replay_buffer is not self.replay_buffer:
-            self._record = BufferRecord(self.replay_buffer)
-        else:
-            self._record.rows.n_rows += self._n_calls - self._n_calls_recorded  # each adds one
-        self._n_calls_recorded = self._n_calls
-        return self._record
+        record = self._record
+        if record is None or record.replay_buffer is not self.replay_buffer or not record.is_current:
+            self._record = record = BufferRecord(self.replay_buffer)
+        return record
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "update_report": self.update_report.get_state()}
@@ -579,7 +604,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         super().set_state(state)
         self._pending_updates = [(gradient_steps, batch_size) for gradient_steps, batch_size in self._pending_updates]
         self.update_report.set_state(state["update_report"], self.device)
-        self._n_calls_recorded = self._n_calls
 
     def _setup_learn(
         self,
@@ -788,6 +812,6 @@ class CustomDQN(QLearningAlgorithm, DQN):
         return {**super().__getstate__(), "_overlapping_env": None, "_record": None, "_is_learning": False}
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record", "_n_calls_recorded"]
+        ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record"]
         ours += ["_followed", "_is_learning"]
         return [*super()._excluded_save_params(), *ours]

@@ -216,7 +216,7 @@ class ComputeCopy(nn.Module):
         :return: action values, float32, with noise and random quantiles as ``ActionValueNetwork.action_values``
         """
         if self._takes_patches:
-            inputs = pixels_to_patches(observations).to(self.dtype)
+            inputs = pixels_to_patches(observations.to(th.uint8)).to(self.dtype)  # an environment may give another dtype
         elif observations.dim() == 4:
             inputs = observations.to(self.dtype, memory_format=th.channels_last)
         else:

@@ -18,7 +18,15 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_atari_dqn.checks import check_number, check_switch, check_whole_number
 from sb3_atari_dqn.replay.device_frames import DeviceFrames
-from sb3_atari_dqn.replay.frames import BLACK, COMPRESSIONS, Frames, available_memory, bytes_of_frame, make_frames
+from sb3_atari_dqn.replay.frames import (
+    BLACK,
+    COMPRESSIONS,
+    Frames,
+    as_pixels,
+    available_memory,
+    bytes_of_frame,
+    make_frames,
+)
 from sb3_atari_dqn.replay.n_step import fold
 from sb3_atari_dqn.replay.samplers import Draw, make_sampler
 
@@ -74,7 +82,7 @@ def sample_batch(replay_buffer: ReplayBuffer, batch_size: int, gamma: float, env
     :return: a batch
     """
     report_priorities = _forget_priorities
-    if isinstance(replay_buffer, FrameReplayBuffer):
+    if isinstance(replay_buffer, FrameReplayBuffer) and not replay_buffer.samples_in_its_own_way():
         draw = replay_buffer.draw(batch_size)
         samples = replay_buffer.read(draw, env)
         weights = th.as_tensor(draw.weights, device=replay_buffer.device).unsqueeze(1)
@@ -226,6 +234,11 @@ class FrameReplayBuffer(ReplayBuffer):
             priority_exponent,
             importance_exponent,
         )
+        if priority_exponent is not None and self.samples_in_its_own_way():
+            raise ValueError(
+                f"priority_exponent={priority_exponent!r} does not go with {type(self).__name__}, whose own sample or "
+                "_get_samples knows no priorities: change what is read in read(draw, env) instead"
+            )
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = False
@@ -306,6 +319,13 @@ class FrameReplayBuffer(ReplayBuffer):
                 "for each of the stacked frames; give replay_buffer_kwargs the environment's n_stack, 1 if it does not stack"
             )
 
+    @classmethod
+    def samples_in_its_own_way(cls) -> bool:
+        """
+        :return: whether this is a class of a user's whose ``sample`` or ``_get_samples`` is to be called, as for augmentation
+        """
+        return any(getattr(cls, name) is not getattr(FrameReplayBuffer, name) for name in ("sample", "_get_samples"))
+
     def _warn_if_too_large(self) -> None:
         n_transitions = self.buffer_size * self.n_envs
         n_bytes = n_transitions * (bytes_of_frame(self._n_pixels, self.compression) + _BYTES_BESIDE_FRAMES)
@@ -339,10 +359,12 @@ class FrameReplayBuffer(ReplayBuffer):
         :param reward: raw rewards (n_envs,)
         :param done: whether an episode ended with the step (n_envs,)
         :param infos: of each environment
+        :raises ValueError: for observations of another shape, or with values that are not those of uint8
         """
         self._hand_on_priorities()
-        stacks = np.ascontiguousarray(obs).reshape(self._last_stacks.shape)
-        next_stacks = np.ascontiguousarray(next_obs).reshape(self._last_stacks.shape)
+        shape = self.n_envs, *self.obs_shape
+        stacks = as_pixels(obs, shape, "obs").reshape(self._last_stacks.shape)
+        next_stacks = as_pixels(next_obs, shape, "next_obs").reshape(self._last_stacks.shape)
         forgotten = self._frame_ids[self.pos].tolist() if self.full else []
         ids = self._frame_ids[self.pos]
 
@@ -480,6 +502,7 @@ class FrameReplayBuffer(ReplayBuffer):
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """
         Draw as Stable-Baselines3's own algorithms do, which have no weights and report no priorities; warns if there are any.
+        ``_get_samples`` reads what was drawn, as in Stable-Baselines3.
 
         :param batch_size: how many transitions
         :param env: normalises observations and rewards, if given
@@ -491,7 +514,8 @@ class FrameReplayBuffer(ReplayBuffer):
                 "as CustomDQN does",
                 stacklevel=2,
             )
-        return self.read(self.draw(batch_size), env)
+            return self.read(self.draw(batch_size), env)
+        return super().sample(batch_size, env)
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         env_indices = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))

@@ -465,6 +465,28 @@ def make_frames(n_pixels: int, n_envs: int, compression: str | None) -> Frames:
     return CompressedFrames(n_pixels, n_envs, compression)
 
 
+def as_pixels(observations: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """
+    :param observations: of all environments
+    :param shape: that they must have
+    :param name: of the argument
+    :return: the same values, uint8, contiguous
+    :raises ValueError: for another shape, or values that uint8 does not have
+    """
+    observations = np.asarray(observations)
+    if observations.shape != shape:
+        raise ValueError(f"{name} has shape {observations.shape}, and this replay buffer stores {shape}")
+    if observations.dtype != np.uint8:
+        with np.errstate(invalid="ignore"):  # of numbers that are none
+            pixels = observations.astype(np.uint8)
+        if not np.array_equal(pixels, observations):
+            raise ValueError(
+                f"{name} has dtype {observations.dtype} and values that the observation space's dtype uint8 does not have"
+            )
+        observations = pixels
+    return np.ascontiguousarray(observations)
+
+
 def bytes_of_frame(n_pixels: int, compression: str | None) -> int:
     """
     :param n_pixels: bytes of a frame

@@ -3,7 +3,7 @@
 What is numbered never changes, so it is written to a file once: see ``Store``. The rest is written with each checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,11 +113,36 @@ class RingRows:
             raise ValueError(f"{n_missing} rows of the replay memory are missing")
 
 
+class _Counted:
+    """
+    A method of a replay buffer that tells when it has been called, whoever calls it: a callback may add transitions, too. It
+    stands in for the method on the buffer itself.
+
+    :param replay_buffer: the buffer
+    :param name: of the method
+    :param tell: called after it
+    """
+
+    def __init__(self, replay_buffer: ReplayBuffer, name: str, tell: Callable[[], None]) -> None:
+        self._replay_buffer = replay_buffer
+        self._name = name
+        self._tell = tell
+        vars(replay_buffer)[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = getattr(type(self._replay_buffer), self._name)(self._replay_buffer, *args, **kwargs)
+        self._tell()
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._replay_buffer, self._name)  # a buffer that is pickled or copied has the plain method
+
+
 class BufferRecord:
     """
     A replay buffer of Stable-Baselines3's kind.
 
-    :param replay_buffer: the buffer
+    :param replay_buffer: the buffer; rows that are added from now on are counted
     :raises ValueError: for a class of which it is not known what it holds
     """
 
@@ -140,6 +165,15 @@ class BufferRecord:
         n_rows = replay_buffer.pos + replay_buffer.buffer_size * replay_buffer.full
         # where next observations have no place of their own, the last one takes that of the oldest observation
         self.rows = RingRows(arrays, n_rows, n_lost=int(replay_buffer.optimize_memory_usage))
+        self.is_current = True  # not after a reset: numbers begin anew
+        _Counted(replay_buffer, "add", self._count_row)
+        _Counted(replay_buffer, "reset", self._end)
+
+    def _count_row(self) -> None:
+        self.rows.n_rows += 1
+
+    def _end(self) -> None:
+        self.is_current = False
 
     def cut(self) -> None:
         """Let nothing that is added later follow what is there, as after a time-out: the environments begin anew."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_atari_dqn.replay.frames import Frames, available_memory, bytes_of_frame, make_frames
+from sb3_atari_dqn.replay.frames import Frames, as_pixels, available_memory, bytes_of_frame, make_frames
 
 #: arrays of a memory, (n_envs, n_steps, ...)
 _ARRAYS = ("q_values", "actions", "rewards", "end_lives", "end_games", "cuts", "errors", "_frame_ids")
@@ -227,7 +227,7 @@ class SweepMemory:
         column = self._position
         if self._is_full:
             self._frames.free(self._frame_ids[:, column].tolist())
-        flat = np.ascontiguousarray(states).reshape(self.n_envs, self._n_pixels)
+        flat = as_pixels(states, (self.n_envs, *self.state_shape), "states").reshape(self.n_envs, self._n_pixels)
         self._frame_ids[:, column] = self._frames.add(flat, list(range(self.n_envs)))
         self.q_values[:, column] = q_values
         self.actions[:, column] = actions

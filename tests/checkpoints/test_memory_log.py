@@ -43,7 +43,6 @@ class Play:
             actions = self.rng.integers(0, 3, (N_ENVS, 1))
             infos: list[dict[str, Any]] = [{}, {"TimeLimit.truncated": done[1]}]
             buffer.add(observations[0], observations[1], actions, self.rng.normal(size=N_ENVS), done, infos)
-            self.record.rows.n_rows += 1
             self.stacks = following.copy()
             self.stacks[done] = self._frames(4)[done]
             if isinstance(buffer, FrameReplayBuffer) and buffer.priority_exponent is not None:
