@@ -214,7 +214,8 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 # At full length
 # --------------
 #
-# Each step of the tutorial is a preset, which changes one thing against the one before:
+# Each step of the tutorial is a preset. Against the one before, ``target-network`` changes one thing, ``huber-raw-rewards``
+# the loss and the rewards, ``bigger-network`` the network and the number of steps:
 #
 # .. code-block:: bash
 #
@@ -238,13 +239,13 @@ report.plot_layer_weights(raw, "conv1", channel=3)
 #    * - a target network takes Breakout from 251 to 404
 #      - not measured here
 #    * - and Space Invaders from 365 to 490
-#      - from 132 to 260 in 200,000 steps, means of two seeds (:doc:`/ablation`)
+#      - from 132 to 260 in 200,000 steps, means of two seeds each (:doc:`/ablation`)
 #    * - without one, learning is much slower
-#      - in those 200,000 steps its test games are not better than chance (148) without, its last training games
-#        are (165 and 214); what Q-values do at first is in the picture above
+#      - in those 200,000 steps, in both of two runs, its evaluation episodes are not better than a random policy (148) without
+#        one, its last training episodes are (165 and 214); what Q-values do at first is in the picture above
 #    * - clipping the objective would make the gradient of large errors zero; Huber's loss clips the gradient
 #      - so it is: the picture above, and ``tests/learning/test_objectives.py``
-#    * - Huber loss and raw rewards: 1,205 in Space Invaders
+#    * - Huber loss and raw rewards: 1,205 in Space Invaders, in the episode that it shows
 #      - 281 for 260 without in 200,000 steps, means of two seeds: not to be told apart (:doc:`/ablation`)
 #    * - with raw rewards the agent goes for the mothership
 #      - not measured here

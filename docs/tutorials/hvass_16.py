@@ -24,7 +24,8 @@ from sb3_atari_dqn.replay.sweep_memory import balanced_counts, sweep_backwards
 #
 # ``Breakout-v0`` repeats each action for two to four frames at random. The :class:`~sb3_atari_dqn.MotionTracer` turns the
 # picture into two: the picture in grey, half as large, and the trace of what moved, which fades. A lost life ends the
-# agent's sequence of rewards, not the game; that wrapper sits outside, so that the trace goes on.
+# agent's sequence of rewards, not the game; that wrapper sits outside, so that the trace goes on. Breakout has four actions
+# today, as in the tutorial's notebook of 2020; in that of 2017, which its text is about, it also has RIGHTFIRE and LEFTFIRE.
 
 
 def as_the_tutorial_has_it(env: gym.Env) -> gym.Env:
@@ -237,25 +238,30 @@ report.plot_layer_outputs(model, shown, "conv3", inverted=True)
 #
 #    * - the tutorial
 #      - here
-#    * - Breakout, 30 test games after 1,176,704 states: minimum 8, mean 20.87, maximum 40, standard deviation 8.16
+#    * - Breakout, 30 evaluation episodes after 1,176,704 states (notebook of 2020): minimum 8, mean 20.87, maximum 40,
+#        standard deviation 8.16
 #      - 9, 21.23, 40, 8.29 after 1,176,048 states, one seed (:doc:`results </dqn_sweep>`)
-#    * - almost 150 hours of training
-#      - 1 hour 56 minutes on one core for the 1.18 million states above; the tutorial does not say how many its hours were for
+#    * - Breakout, 30 evaluation episodes after 127,639,721 states, almost 90,000 episodes (notebook of 2017): minimum 40,
+#        mean 145.17, maximum 386, standard deviation 105.13
+#      - not measured here: the run above is 0.9 % of that
+#    * - almost 150 hours of training, for these 127.6 million states
+#      - 1 hour 56 minutes on one core for the 1.18 million above
 #    * - one game says little; 30 or 50 are needed
 #      - agreed: a game's standard deviation of 8 leaves 1.5 points of doubt in the mean of 30 (8.29 / √30)
 #    * - the memory takes more than 3 GB
 #      - 200,000 states of 105x80x2 bytes are 3.36 GB; the preset packs them (``compression: lz4``)
-#    * - mean Q-values rise fast at first, then steadily
-#      - the curve is in the picture above
+#    * - mean Q-values rise fast at first, then steadily for 40 million states
+#      - the first 1.25 million of them are in the picture above, from one run; it has the mean over the states in the replay
+#        buffer, the tutorial that over its whole array, unused zeros included
 #    * - the sweep is one reason for the fast start
 #      - on four doors in a row the agent learns with it and does not without it (``tests/test_sweep_dqn.py``); on Breakout,
-#        DQN with the same input and network, and a sixteenth of its preset's updates, came to 6.00 in as many states
-#        (:doc:`results </dqn_sweep>`)
+#        DQN with the same input and network, and a sixteenth of its preset's updates, came to 6.00 in as many states, in
+#        one run (:doc:`results </dqn_sweep>`)
 #    * - so are the small memory at the start and the balanced batches
 #      - not measured here
 #    * - the motion tracer serves in place of several frames
 #      - the score above is reached with it; DQN in Space Invaders has 289 with it and 260 with four frames, in
-#        200,000 steps, means of two seeds (:doc:`/ablation`)
+#        200,000 steps, means of two seeds: not to be told apart (:doc:`/ablation`)
 #    * - DeepMind's large filters and single layer distort Q-values
 #      - not measured here
 #    * - the first convolution's weights are more negative than positive

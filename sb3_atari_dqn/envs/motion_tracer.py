@@ -3,9 +3,8 @@
 A single image does not tell which way the ball flies. Instead of stacking four, the tracer adds a second channel in
 which every pixel that changed lights up and fades. The state is a uint8 array (height, width, 2).
 
-Source: Hvass Pedersen 2017, TensorFlow tutorial 16. Two departures: the tutorial resized with SciPy's bicubic
-``imresize``, which is gone and which stretched the contrast of every frame on its own; here it is Pillow's bilinear
-filter on true grey levels.
+Source: Hvass Pedersen 2017, TensorFlow tutorial 16, as it has been since June 2019: resized with Pillow's bilinear filter on
+true grey levels. Before, it had SciPy's bicubic ``imresize``, which stretched the contrast of each frame on its own.
 """
 
 from numbers import Integral, Real
