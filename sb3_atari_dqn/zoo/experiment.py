@@ -91,6 +91,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
         read_hyperparameters,
         create_log_folder,
         create_envs,
+        _maybe_normalize,
         objective,
         hyperparameters_optimization,
         learn,
@@ -325,6 +326,28 @@ def check_frame_skip(env_id: str, hyperparams: dict[str, Any], env_kwargs: dict[
         if wrapper in SKIPPING and kwargs.get(SKIPPING[wrapper], 4) > 1:
             who_does = f"{wrapper.__name__} would once more ({SKIPPING[wrapper]}: 1 is for such games)"
             check_skips_no_frames(env_id, who_does, **{**env_kwargs, **(hyperparams.get("env_kwargs") or {})})
+
+
+def _maybe_normalize(
+    manager: "ExperimentManager", original: Callable[[VecEnv, bool], VecEnv], env: VecEnv, eval_env: bool
+) -> VecEnv:
+    """
+    Keep RL Zoo from unpickling running averages that nobody named: without ``-i`` it looks for those of another training in
+    ``<environment>/vecnormalize.pkl`` of the current folder, which a folder from somebody else may hold.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param env: environments
+    :param eval_env: whether they are for evaluation
+    :return: the environments, normalised if the configuration says so
+    """
+    if manager.trained_agent:
+        return original(env, eval_env)
+    manager.trained_agent = f"{os.devnull}/"  # in which no file can be
+    try:
+        return original(env, eval_env)
+    finally:
+        manager.trained_agent = ""
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:
