@@ -13,6 +13,7 @@ import inspect
 import os
 import sys
 import tempfile
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from pprint import pprint
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device, get_latest_run_id
@@ -40,6 +41,7 @@ from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Resumed, Settings
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, check_native_envs, find_wrappers
+from sb3_atari_dqn.zoo.passwords import hide_passwords
 from sb3_atari_dqn.zoo.presets import atari_section, find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
@@ -92,6 +94,7 @@ def extend(manager_class: type["ExperimentManager"]) -> None:
         create_log_folder,
         create_envs,
         _maybe_normalize,
+        _save_config,
         objective,
         hyperparameters_optimization,
         learn,
@@ -167,13 +170,27 @@ def _read_hyperparameters(
     manager.native_envs = _find_native_envs(manager, hyperparams)  # type: ignore[attr-defined]  # for create_envs
     check_frame_skip(manager.env_name.gym_id, evaluated, manager.env_kwargs)
     if manager.optimize_hyperparameters and manager.storage is not None and is_postgresql(manager.storage):
-        manager.storage = connect(manager.storage).render_as_string(hide_password=False)
+        manager.storage = _without_password(connect(manager.storage))
     saved = OrderedDict(sorted(hyperparams.items()))
     manager.checkpoint_settings = Settings.of(hyperparams)  # type: ignore[attr-defined]  # for learn
     hyperparams = {key: value for key, value in hyperparams.items() if key != "native_envs" and key not in SETTINGS}
     if hyperparams.get("replay_buffer_class") in REPLAY_BUFFERS:  # RL Zoo would look for the name in its own modules
         hyperparams["replay_buffer_class"] = REPLAY_BUFFERS[hyperparams["replay_buffer_class"]]
     return hyperparams, saved
+
+
+def _without_password(url: URL) -> str:
+    """
+    Hand the password to PostgreSQL's library by its environment variable: RL Zoo pickles the study, address and all.
+
+    :param url: of a database
+    :return: the address to connect to from now on
+    """
+    password = url.password or url.query.get("password")
+    if password is not None:
+        os.environ["PGPASSWORD"] = str(password)
+    query = {name: value for name, value in url.query.items() if name != "password"}
+    return URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query).render_as_string()
 
 
 def _find_native_envs(manager: "ExperimentManager", hyperparams: dict[str, Any]) -> list[NativeArguments] | None:
@@ -348,6 +365,27 @@ def _maybe_normalize(
         return original(env, eval_env)
     finally:
         manager.trained_agent = ""
+
+
+def _save_config(
+    manager: "ExperimentManager", original: Callable[[dict[str, Any]], None], saved_hyperparams: dict[str, Any]
+) -> None:
+    """
+    Write the run's configuration, arguments and command, but for the password of a study's database.
+
+    :param manager: the experiment
+    :param original: RL Zoo's method
+    :param saved_hyperparams: hyperparameters to write
+    """
+    args, command = manager.args, sys.orig_argv
+    manager.args = Namespace(**vars(args))
+    if manager.args.__dict__.get("storage"):
+        manager.args.storage = hide_passwords(manager.args.storage)
+    sys.orig_argv = [hide_passwords(argument) for argument in command]
+    try:
+        original(saved_hyperparams)
+    finally:
+        manager.args, sys.orig_argv = args, command
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:

@@ -26,6 +26,7 @@ from sb3_atari_dqn.report.player import record_player
 from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
 from sb3_atari_dqn.versions import versions
 from sb3_atari_dqn.zoo.evaluate import make_env_as_trained
+from sb3_atari_dqn.zoo.passwords import hide_passwords
 from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL, Run, find_preprocessing, find_run, load_model
 
@@ -122,7 +123,11 @@ def collect(run: Run, model_path: Path | None, notes: Sequence[str], seed: int) 
         "configuration": {
             "hyperparameters": _texts(hyperparams),
             "arguments": _texts(
-                {name: value for name, value in run.args.items() if value is not False and value not in (None, "", [], -1)}
+                {
+                    name: hide_passwords(value) if isinstance(value, str) else value
+                    for name, value in run.args.items()
+                    if value is not False and value not in (None, "", [], -1)
+                }
             ),
             "versions": _versions(model_path),
         },

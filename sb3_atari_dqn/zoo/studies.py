@@ -4,6 +4,7 @@ from typing import Any
 
 import optuna
 
+from sb3_atari_dqn.zoo.passwords import hide_passwords
 from sb3_atari_dqn.zoo.search_space import SearchSpace
 from sb3_atari_dqn.zoo.storages import is_postgresql, open_storage
 
@@ -15,14 +16,14 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
     :return: the study
     :raises ValueError: if it is not there, naming those that are
     """
-    shown = "the database" if is_postgresql(storage) else repr(storage)  # which has a password in its address
+    shown = "the database" if is_postgresql(storage) else hide_passwords(repr(storage))
     opened = open_storage(storage)
     try:
         names = optuna.get_all_study_names(opened)
         if study_name in names:
             return optuna.load_study(study_name=study_name, storage=opened)
     except Exception as error:  # whatever a database's driver raises
-        raise ValueError(f"--storage {shown} cannot be opened: {error}") from error
+        raise ValueError(f"--storage {shown} cannot be opened: {hide_passwords(str(error))}") from None
     raise ValueError(f"--study-name {study_name!r} is not in --storage {shown}; there are {', '.join(names) or 'none'}")
 
 

@@ -7,7 +7,6 @@ after the other, and the last ones wait until those of the others are finished, 
 
 import os
 import platform
-import re
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 
+from sb3_atari_dqn.zoo.passwords import hide_passwords
 from sb3_atari_dqn.zoo.storages import SharedStorage, StudyIsFullError
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
@@ -25,9 +25,6 @@ if TYPE_CHECKING:  # it may be what is being imported while we are
 
 #: seconds between two looks at trials of other workers, at most
 _LOOK_EVERY = 5
-
-#: what stands before and after the password in a command
-_PASSWORD = re.compile(r"(postgres[\w+]*://[^:/@\s]*:)[^@\s]*@")
 
 
 def work(manager: "ExperimentManager", storage: SharedStorage) -> None:
@@ -72,7 +69,7 @@ def work(manager: "ExperimentManager", storage: SharedStorage) -> None:
 def _say_what_it_is(study: optuna.Study, manager: "ExperimentManager") -> None:
     """What RL Zoo notes in a study, but for the database's password."""
     if "command" not in study.user_attrs:
-        study.set_user_attr("command", _PASSWORD.sub(r"\1***@", " ".join(sys.orig_argv)))
+        study.set_user_attr("command", hide_passwords(" ".join(sys.orig_argv)))
         for key in sorted(manager._hyperparams):
             study.set_user_attr(key, str(manager._hyperparams[key]))
 

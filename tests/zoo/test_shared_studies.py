@@ -129,6 +129,8 @@ def test_a_worker_dies_and_another_loses_its_connection(server: Server, tmp_path
     for name in ("is_cut_off", "stays"):
         assert list((tmp_path / name / "dqn_custom").glob("report_*.csv"))
         assert PASSWORD not in (tmp_path / f"{name}.txt").read_text()
+        for path in (tmp_path / name).rglob("*"):
+            assert path.is_dir() or PASSWORD.encode() not in path.read_bytes(), path
     assert PASSWORD not in study.user_attrs["command"]
     assert ":***@127.0.0.1" in study.user_attrs["command"]
 
