@@ -35,6 +35,9 @@ class ProgressLog(KVWriter):
     :param tell: called with the number of rows whenever it changes
     """
 
+    #: column of a first row: agent steps that the model had done when the run began
+    BEGAN_AT = "time/began_at"
+
     def __init__(
         self, folder: Path, n_steps: int, n_rows: int | None = None, tell: Callable[[int], None] = lambda _: None
     ) -> None:
@@ -45,6 +48,10 @@ class ProgressLog(KVWriter):
         kept = [row for row in rows[:n_rows] if row["steps"] <= n_steps]
         self._write(kept)
         self._tell = tell
+        if n_rows is None and not rows and n_steps > 0:  # the run begins with a model that has learned before
+            kept.append({"steps": n_steps, self.BEGAN_AT: float(n_steps)})
+            self._columns.append(self.BEGAN_AT)
+            self._write(kept)
         self._n_rows = len(kept)
         tell(self._n_rows)
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
 from sb3_atari_dqn.evaluation.statistics import Estimate, estimate, mean
+from sb3_atari_dqn.report.run_steps import action_repeat, first_step
 
 #: games that a running mean is taken over
 WINDOW = 30
@@ -31,19 +32,22 @@ def training_scores(run: Path) -> pd.DataFrame:
     """
     :param run: folder of a training run, with Monitor's files: one of each environment, which step together
     :return: for each whole game in the order in which they ended, ``steps``, agent steps of all environments so far,
-        ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games. Monitor counts what the
-        game itself does: in one that skips no frames, four of them are taken for an agent step. It knows whole games only:
-        where a run was interrupted, steps are those of the environment that has lost the fewest.
+        ``seconds`` since the training began, ``score``, and ``mean``, that of the last 30 games. Steps are those of the whole
+        training, that of a model which the run began with included. Monitor counts steps of the environment inside the
+        wrappers; how many of these an agent step has, the run's configuration says (without one, four in an environment
+        that skips no frames). It knows whole games only: where a run was interrupted, steps are those of the environment
+        that has lost the fewest.
     :raises LoadMonitorResultsError: if there are no such files
     """
     files = monitor_files(run)
     if not files:
         raise LoadMonitorResultsError(f"there are no files of Monitor in {str(run)!r}")
-    games = pd.concat([_games(file) for file in files], ignore_index=True).sort_values("seconds", kind="stable")
+    repeat = action_repeat(run)
+    games = pd.concat([_games(file, repeat) for file in files], ignore_index=True).sort_values("seconds", kind="stable")
     games = games.reset_index(drop=True)
     return pd.DataFrame(
         {
-            "steps": games["steps"].cummax() * len(files),
+            "steps": first_step(run) + games["steps"].cummax() * len(files),
             "seconds": games["seconds"] - games["began"].min(),
             "score": games["score"],
             "mean": games["score"].rolling(WINDOW, min_periods=1).mean(),
@@ -51,20 +55,22 @@ def training_scores(run: Path) -> pd.DataFrame:
     )
 
 
-def _games(file: Path) -> pd.DataFrame:
+def _games(file: Path, repeat: int | None) -> pd.DataFrame:
     """
     :param file: Monitor's, of one environment
+    :param repeat: steps that it counts for each agent step; None if that is not known
     :return: of each game when it ended, ``seconds`` since 1970 and ``steps`` of the agent so far, its ``score``, and when the
         first one ``began``
     """
     with file.open() as lines:
         header = json.loads(lines.readline().removeprefix("#"))
         games = pd.read_csv(lines)
-    frames_per_step = 4 if "NoFrameskip" in header["env_id"] else 1  # Monitor sees what the emulator does; wrappers skip
+    if repeat is None:
+        repeat = 4 if "NoFrameskip" in header["env_id"] else 1
     return pd.DataFrame(
         {
             "seconds": header["t_start"] + games["t"],
-            "steps": games["l"].cumsum() / frames_per_step,
+            "steps": games["l"].cumsum() / repeat,
             "score": games["r"],
             "began": header["t_start"],
         }

@@ -18,6 +18,7 @@ from sb3_atari_dqn.progress_log import FILE, ProgressLog
 from sb3_atari_dqn.report.curves import WINDOW, monitor_files, read_evaluations, training_scores
 from sb3_atari_dqn.report.network import layer_weights
 from sb3_atari_dqn.report.numbers import SCORE_DIGITS, rounded, rounded_list
+from sb3_atari_dqn.report.run_steps import first_step
 from sb3_atari_dqn.sweep_logs import SweepLogs
 
 #: points of a line, at most
@@ -80,7 +81,7 @@ class _Run:
             return pd.DataFrame({"steps": [], "score": [], "mean": []})
         if n_files < n_envs:
             self.missing.append(f"{n_files} of {n_envs} files of Monitor are there: scores of the other games are not shown.")
-            games["steps"] *= n_envs / n_files
+            games["steps"] = first_step(self.folder) + (games["steps"] - first_step(self.folder)) * n_envs / n_files
         if games.empty:
             self.missing.append("No game has ended yet.")
         return games
@@ -129,7 +130,8 @@ def training_charts(folder: Path, n_envs: int, n_steps: int | None) -> dict[str,
     known_steps = [n_steps or 0, *map(int, run.progress["steps"] if len(run.progress) else [])]
     games = run.games
     if len(games) and 0 < max(known_steps) < games["steps"].max():  # Monitor counts what resets press, too
-        games["steps"] *= max(known_steps) / games["steps"].max()
+        began = first_step(folder)
+        games["steps"] = began + (games["steps"] - began) * (max(known_steps) - began) / (games["steps"].max() - began)
     lines = [
         _line("games", games["steps"], games["score"], "markers"),
         _line(f"mean of {WINDOW} games", games["steps"], games["mean"]),
