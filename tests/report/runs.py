@@ -23,13 +23,13 @@ SMALL: dict[str, Any] = {
 }
 
 
-def train(folder: Path, algo: str, env_id: str, n_timesteps: int, hyperparams: dict[str, Any], **kwargs: Any) -> Path:
-    """A run, made by the same class that the command line makes it by."""
+def train(
+    folder: Path, algo: str, env_id: str, n_timesteps: int, hyperparams: dict[str, Any], resumable: bool = False, **kwargs: Any
+) -> Path:
+    """A run, made by the same class that the command line makes it by; a resumable one notes its arguments, too."""
     args = {"algo": algo, "env": env_id, "seed": 1, "conf_file": None, "n_timesteps": n_timesteps, "env_kwargs": None}
-    kwargs = {"eval_freq": -1, "log_interval": 1} | kwargs
-    given = {name: kwargs[name] for name in ("eval_freq", "save_freq", "log_interval") if name in kwargs}
     experiment = ExperimentManager(
-        Namespace(**args, hyperparams=hyperparams, gym_packages=[], **given),
+        Namespace(**args, hyperparams=hyperparams, gym_packages=[], **(kwargs if resumable else {})),
         algo,
         env_id,
         str(folder),
@@ -37,7 +37,7 @@ def train(folder: Path, algo: str, env_id: str, n_timesteps: int, hyperparams: d
         seed=1,
         hyperparams=hyperparams,
         verbose=0,
-        **kwargs,
+        **{"eval_freq": -1, "log_interval": 1} | kwargs,
     )
     made = experiment.setup_experiment()
     assert made is not None

@@ -71,6 +71,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ENV_ID,
         200,
         HYPERPARAMS,
+        resumable=True,
+        log_interval=1,
         eval_freq=100,
         n_eval_episodes=1,
         save_freq=100,
@@ -240,7 +242,8 @@ def count_of(statistics: Path) -> float:
 
 def test_running_averages_come_from_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A normalised run is resumed without the pickle that holds them; ``evaluate``, which needs it, asks for ``--trust``."""
-    made = train(tmp_path, "dqn_custom", ENV_ID, 200, {**HYPERPARAMS, "normalize": True}, eval_freq=100, n_eval_episodes=1)
+    settings = {"eval_freq": 100, "n_eval_episodes": 1, "log_interval": 1}
+    made = train(tmp_path, "dqn_custom", ENV_ID, 200, {**HYPERPARAMS, "normalize": True}, resumable=True, **settings)
     statistics = made / ENV_ID / "vecnormalize.pkl"
     count = count_of(statistics)
     marker = tmp_path / "canary"
