@@ -47,6 +47,7 @@ from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
 from sb3_atari_dqn.zoo.storages import SharedStorage, connect, is_postgresql
 from sb3_atari_dqn.zoo.studies import open_study, trial_hyperparams
+from sb3_atari_dqn.zoo.tracking import tracked_run
 from sb3_atari_dqn.zoo.tuning import work
 
 if TYPE_CHECKING:  # it may be what is being imported while we are
@@ -371,16 +372,18 @@ def _save_config(
     manager: "ExperimentManager", original: Callable[[dict[str, Any]], None], saved_hyperparams: dict[str, Any]
 ) -> None:
     """
-    Write the run's configuration, arguments and command, but for the password of a study's database.
+    Write the run's configuration, arguments and command, but for the password of a study's database; and with ``--track`` the
+    id of the run at Weights & Biases, by which it can be continued.
 
     :param manager: the experiment
     :param original: RL Zoo's method
     :param saved_hyperparams: hyperparameters to write
     """
     args, command = manager.args, sys.orig_argv
-    manager.args = Namespace(**vars(args))
-    if manager.args.__dict__.get("storage"):
-        manager.args.storage = hide_passwords(manager.args.storage)
+    manager.args = Namespace(
+        **{name: hide_passwords(value) if isinstance(value, str) else value for name, value in vars(args).items()},
+        **tracked_run(vars(args)),
+    )
     sys.orig_argv = [hide_passwords(argument) for argument in command]
     try:
         original(saved_hyperparams)

@@ -23,6 +23,7 @@ from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.run_files import check_resumable, not_a_run, packages_to_import, read_yaml, without_texts
 from sb3_atari_dqn.zoo.runs import Run, find_run
+from sb3_atari_dqn.zoo.tracking import check_tracking, continue_tracking
 
 #: arguments of RL Zoo's ``train`` that its experiment takes, and what it calls them
 _ARGUMENTS = {
@@ -82,6 +83,7 @@ def resume(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--device", help="PyTorch device (default: what the run was started with)")
     parser.add_argument("--trust", action="store_true", help="allow the run's configuration to run code, as RL Zoo does")
+    parser.add_argument("--track", action="store_true", help="continue at Weights & Biases too, for a run of train --track")
     args = parser.parse_args(arguments)
     lock = FolderLock(args.run)
     try:
@@ -90,10 +92,15 @@ def resume(arguments: Sequence[str]) -> None:
         lock.acquire()
         if args.device is not None:
             saved.run.args["device"] = args.device
+        note = check_tracking(saved.run.args, args.track)
+        if note is not None:
+            say(note)
         restored = bring_back(saved)
     except (ImportError, TypeError, ValueError) as error:
         lock.release()
         parser.error(str(error))
+    if args.track:
+        continue_tracking(saved.run.args)
     go_on(saved, restored, lock)
 
 
