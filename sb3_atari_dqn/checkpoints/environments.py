@@ -9,8 +9,10 @@ from typing import Any
 
 import ale_py
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers.utils import RunningMeanStd as GymnasiumRunningMeanStd
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
@@ -35,12 +37,14 @@ _NO_STATE = {
     "_metadata",
     "_cached_spec",
     "class_attributes",
+    "_saved_kwargs",  # arguments of Gymnasium's wrappers
 }
 
 #: of attributes that are not plain: what is known to be no state
 _NO_STATE_TYPES = (
     EnvSpec,
     ResultsWriter,
+    np.dtype,
     spaces.Space,
     type,
     types.FunctionType,
@@ -49,8 +53,8 @@ _NO_STATE_TYPES = (
     types.ModuleType,
 )
 
-#: what Stable-Baselines3's vectorised wrappers keep their state in
-_HOLDERS = (RunningMeanStd, StackedObservations)
+#: what wrappers of Stable-Baselines3 and Gymnasium keep their state in
+_HOLDERS = (RunningMeanStd, StackedObservations, GymnasiumRunningMeanStd)
 
 
 def prepare(env: VecEnv) -> None:

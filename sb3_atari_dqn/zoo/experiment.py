@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pprint import pprint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import optuna
 from sqlalchemy import URL, make_url
@@ -27,6 +27,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_atari_dqn.atomic_files import is_of_files, what_failed
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.checks import check_names, check_number, check_whole_number, keyword_names
@@ -490,8 +491,10 @@ def learn(manager: "ExperimentManager", original: Callable[[Any], None], model: 
     manager.run_lock = lock  # type: ignore[attr-defined]  # for save_trained_model
     try:
         original(Learning(manager, model))
-    except BaseException:
+    except BaseException as error:
         lock.release()
+        if isinstance(error, OSError) and is_of_files(error):  # such as a callback's
+            _save_elsewhere(manager, model, error)
         raise
 
 
@@ -505,10 +508,33 @@ def save_trained_model(manager: "ExperimentManager", original: Callable[[BaseAlg
     """
     try:
         original(model)
+    except OSError as error:
+        _save_elsewhere(manager, model, error)
     finally:
         lock: FolderLock | None = getattr(manager, "run_lock", None)
         if lock is not None:  # it has learned
             lock.release()
+
+
+def _save_elsewhere(manager: "ExperimentManager", model: BaseAlgorithm, error: OSError) -> NoReturn:
+    """
+    Save a model whose run's folder cannot be written any more, as on a full disk or after it was deleted.
+
+    :param manager: the experiment
+    :param model: the model
+    :param error: what was wrong
+    :raises SystemExit: with one line that says where the model is
+    """
+    lost = f"the run's folder cannot be written ({what_failed(error)})"
+    for parent in (os.curdir, tempfile.gettempdir()):
+        try:
+            folder = tempfile.mkdtemp(prefix=f"{manager.env_name}_{model.num_timesteps}_steps_", dir=parent)
+            path = Path(folder).resolve() / f"{manager.env_name}.zip"
+            model.save(path)
+        except OSError:
+            continue
+        sys.exit(f"error: {lost}; the model was saved as {str(path)!r}")
+    sys.exit(f"error: {lost}, and neither can the current folder or {tempfile.gettempdir()!r}: the model is lost")
 
 
 def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:

@@ -1,13 +1,17 @@
 """Environments from checkpoints play on, bit for bit."""
 
+import copy
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.atari_wrappers import AtariWrapper, EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_atari_dqn import AleVecEnv, MotionTracer, MotionTracerAtariWrapper
 from sb3_atari_dqn.checkpoints.environments import get_env_state, prepare, set_env_state
@@ -69,6 +73,59 @@ def test_games_go_on(make: Callable[[], VecEnv]) -> None:
                 info.get("episode", {}).pop("t", None)
             assert str(one) == str(other)
     assert ends or make in (stacked_game, traced_plain_game)
+
+
+def wrapped(name: str, env_id: str = "CartPole-v1", **kwargs: Any) -> Callable[[], gym.Env]:
+    def make() -> gym.Env:
+        wrapper = pkgutil.resolve_name(name)
+        return Monitor(wrapper(gym.make(env_id), **kwargs))
+
+    return make
+
+
+#: wrappers of RL Zoo, sb3-contrib and Gymnasium, all but those that only pass on
+WRAPPERS: list[tuple[str, str, dict[str, Any]]] = [
+    ("sb3_contrib.common.wrappers:TimeFeatureWrapper", "CartPole-v1", {}),
+    ("rl_zoo3.wrappers:ActionNoiseWrapper", "Pendulum-v1", {}),
+    ("rl_zoo3.wrappers:ActionSmoothingWrapper", "Pendulum-v1", {}),
+    ("rl_zoo3.wrappers:DelayedRewardWrapper", "CartPole-v1", {}),
+    ("rl_zoo3.wrappers:HistoryWrapper", "Pendulum-v1", {}),
+    ("rl_zoo3.wrappers:MaskVelocityWrapper", "CartPole-v1", {}),
+    ("rl_zoo3.wrappers:TruncatedOnSuccessWrapper", "CartPole-v1", {}),
+    ("gymnasium.wrappers:TimeAwareObservation", "CartPole-v1", {}),
+    ("gymnasium.wrappers:RecordEpisodeStatistics", "CartPole-v1", {}),
+    ("gymnasium.wrappers:NormalizeObservation", "CartPole-v1", {}),
+    ("gymnasium.wrappers:NormalizeReward", "CartPole-v1", {}),
+    ("gymnasium.wrappers:FrameStackObservation", "CartPole-v1", {"stack_size": 3}),
+    ("gymnasium.wrappers:DelayObservation", "CartPole-v1", {"delay": 2}),
+    ("gymnasium.wrappers:StickyAction", "CartPole-v1", {"repeat_action_probability": 0.5}),
+    ("gymnasium.wrappers:MaxAndSkipObservation", "CartPole-v1", {"skip": 2}),
+    ("gymnasium.wrappers:TransformReward", "CartPole-v1", {"func": abs}),
+    ("gymnasium.wrappers:DtypeObservation", "CartPole-v1", {"dtype": np.float64}),
+]
+
+
+@pytest.mark.parametrize(("name", "env_id", "kwargs"), WRAPPERS, ids=lambda value: value if isinstance(value, str) else "")
+def test_wrappers_go_on(name: str, env_id: str, kwargs: dict[str, Any]) -> None:
+    first, second = (DummyVecEnv([wrapped(name, env_id, **kwargs)]) for _ in range(2))
+    for env, seed, n_steps in ((first, 3, 57), (second, 4, 31)):
+        prepare(env)
+        env.seed(seed)
+        env.action_space.seed(seed)
+        env.reset()
+        for _ in range(n_steps):
+            env.step(np.array([env.action_space.sample()]))
+    document, arrays = encode(get_env_state(first))
+    state = decode(unpack_json(pack_json(document)), unpack_arrays(pack_arrays(arrays)))
+    np.random.seed(0)  # RL Zoo's noise
+    actions = [np.array([first.action_space.sample()]) for _ in range(80)]
+    expected: list[list[Any]] = [[copy.copy(part) for part in first.step(action)[:3]] for action in actions]
+    set_env_state(second, state)
+    np.random.seed(0)
+    for action, steps in zip(actions, expected, strict=True):
+        found: list[Any] = list(second.step(action)[:3])
+        for one, other in zip(steps, found, strict=True):
+            assert np.array_equal(one, other)
 
 
 def test_the_action_that_a_sticky_emulator_repeats_is_found_wherever_it_is_asked_for() -> None:

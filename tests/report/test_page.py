@@ -22,6 +22,7 @@ from sb3_atari_dqn.zoo.commands import main
 from sb3_atari_dqn.zoo.report import report
 from sb3_atari_dqn.zoo.runs import NO_FINAL_MODEL
 from tests.report.runs import train
+from tests.waiting import wait_for
 
 ENV = "BreakoutNoFrameskip-v4"
 
@@ -275,8 +276,8 @@ def test_light_and_dark_wide_and_narrow(reader: Reader) -> None:
     ground, ticks = brightness()
     assert ground > 200 > 100 > ticks
     reader.look("dark")
-    ground, ticks = brightness()
-    assert ground < 100 < 200 < ticks, "charts change with the page"
+    wait_for(lambda: brightness()[0] < 100, lambda: f"the page stays light: {brightness()}")
+    wait_for(lambda: brightness()[1] > 200, lambda: f"charts do not change with the page: {brightness()}")
     reader.click("#theme")
     assert brightness()[0] > 200
     reader.click("#theme")
@@ -430,8 +431,8 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         ([str(tmp_path)], "is not the folder of a training run"),
         ([str(empty)], "holds no model, such as"),
         ([str(short_run), "--seed", "-1"], "--seed -1 must be from 0 to 4294967295"),
-        ([str(short_run), "-o", str(tmp_path)], "cannot be written: it is a folder"),
-        ([str(short_run), "-o", str(tmp_path / "nowhere" / "page.html")], "cannot be written: No such file or directory"),
+        ([str(short_run), "-o", str(tmp_path)], "is a folder: give the name of a file"),
+        ([str(short_run), "-o", str(short_run / "progress.csv" / "page.html")], "progress.csv' is a file, not a folder"),
         ([str(empty), "--load-best"], "best_model.zip' does not exist"),
     ):
         with pytest.raises(SystemExit):
