@@ -216,6 +216,10 @@ class QLearningAlgorithm(BaseAlgorithm):
         :raises ValueError: for one of which it is not known what it holds
         """
 
+    @abstractmethod
+    def start_with_an_empty_buffer(self) -> None:
+        """Go on without the transitions that ``set_state`` reckons with: what is under way with them is given up."""
+
     def get_state(self) -> dict[str, Any]:
         """
         :return: all that learning has changed besides ``memory``, the environments and generators of random numbers:

@@ -338,7 +338,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
             super(DQN, self)._setup_model()
         self.replay_buffer = saved_buffer
         if saved_buffer is not None:
-            self._adapt_replay_buffer()
+            try:
+                self._adapt_replay_buffer()
+            except ValueError as error:
+                warnings.warn(f"the replay buffer in the model's file is left out: {error}", stacklevel=2)
+                self.replay_buffer = None
 
         self._create_aliases()
         self.exploration_schedule = LinearSchedule(
@@ -596,6 +600,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         if record is None or record.replay_buffer is not self.replay_buffer or not record.is_current:
             self._record = record = BufferRecord(self.replay_buffer)
         return record
+
+    def start_with_an_empty_buffer(self) -> None:
+        self._pending_updates.clear()
+        self._allocate_replay_buffer()  # ``learn`` fills it before it updates
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "update_report": self.update_report.get_state()}

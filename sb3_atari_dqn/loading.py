@@ -40,8 +40,8 @@ def load(
     path = Path(path)
     if path.is_dir() and CheckpointStore(path).manifests():
         checkpoint, complaints = CheckpointStore(path).find_good()
-        for complaint in complaints:
-            warnings.warn(f"{complaint}; the checkpoint before it is used", stacklevel=2)
+        for note in checkpoint.notes(complaints):
+            warnings.warn(note, stacklevel=2)
         path = checkpoint.path
     if kind_of(path) != "zip":
         return model_files.build(path, *read_model(path), env, device, trust)

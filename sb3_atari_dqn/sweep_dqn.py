@@ -724,6 +724,9 @@ class SweepDQN(QLearningAlgorithm):
         assert self.replay_memory is not None
         return self.replay_memory
 
+    def start_with_an_empty_buffer(self) -> None:
+        self._allocate_memory()
+
     def get_state(self) -> dict[str, Any]:
         progress = self._fit_progress
         return {

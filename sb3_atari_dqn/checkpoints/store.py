@@ -46,7 +46,8 @@ class Checkpoint(NamedTuple):
     :param reason: why it was written
     :param versions: of what the run was computed with
     :param files: name, size and checksum of each file
-    :param segments: those of the replay memory
+    :param segments: those of the replay buffer
+    :param has_buffer: whether the replay buffer can be read; not said by the manifest, but by ``find_good``
     """
 
     path: Path
@@ -57,6 +58,15 @@ class Checkpoint(NamedTuple):
     versions: dict[str, str]
     files: dict[str, dict[str, Any]]
     segments: list[dict[str, Any]]
+    has_buffer: bool = True
+
+    def notes(self, complaints: Sequence[str]) -> list[str]:
+        """
+        :param complaints: what ``find_good`` gave with this checkpoint
+        :return: what to tell a user who wants its model
+        """
+        used = "the checkpoint before it is used" if self.has_buffer else "the model is not in it"
+        return [f"{complaint}; {used}" for complaint in complaints]
 
 
 class CheckpointStore:
@@ -190,10 +200,13 @@ class CheckpointStore:
         :param checkpoint: one of these
         :raises BrokenFileError: if one of its files is not what was written, naming it
         """
-        for name, expected in checkpoint.files.items():
-            read_file(self.folder / name, expected)
+        self._verify_state(checkpoint)
         for segment in checkpoint.segments:
             read_file(self.folder / segment["name"], segment)
+
+    def _verify_state(self, checkpoint: Checkpoint) -> None:
+        for name, expected in checkpoint.files.items():
+            read_file(self.folder / name, expected)
 
     def read_state(self, checkpoint: Checkpoint) -> Any:
         """
@@ -206,19 +219,33 @@ class CheckpointStore:
 
     def find_good(self) -> tuple[Checkpoint, list[str]]:
         """
-        :return: the newest checkpoint of which every file is what was written; and what is wrong with newer ones
-        :raises BrokenFileError: if there are some, and none that is whole, saying what is wrong with each
+        Checkpoints share files of the replay buffer, so that one damaged file can break all of them. The newest one is found
+        without its buffer then.
+
+        :return: the newest checkpoint of which every file is what was written, or if there is none, the newest of which all is
+            but files of the replay buffer (``has_buffer`` is False); and what is wrong with newer ones, and with that one
+        :raises BrokenFileError: if there are some, and none with a whole state, saying what is wrong with each
         :raises ValueError: if there is none at all, or the newest is of another format
         """
         complaints: list[str] = []
+        without_buffer: tuple[Checkpoint, list[str]] | None = None
         for path in self.manifests():
             try:
                 checkpoint = self.read_manifest(path)
+                self._verify_state(checkpoint)
+            except BrokenFileError as error:
+                complaints.append(str(error))
+                continue
+            try:
                 self.verify(checkpoint)
             except BrokenFileError as error:
                 complaints.append(str(error))
+                if without_buffer is None:
+                    without_buffer = checkpoint._replace(segments=[], has_buffer=False), list(complaints)
             else:
                 return checkpoint, complaints
+        if without_buffer is not None:
+            return without_buffer
         if not complaints:
             raise ValueError(
                 f"{str(self.folder)!r} holds no checkpoint: the run ended before its first one (see checkpoint_freq)"
@@ -231,7 +258,7 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def _parse(path: Path, manifest: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(path, **{name: manifest[name] for name in Checkpoint._fields if name != "path"})
+    return Checkpoint(path, **{name: manifest[name] for name in Checkpoint._fields if name not in ("path", "has_buffer")})
 
 
 class FolderLock:

@@ -272,10 +272,13 @@ def restore(
     _check_settings(model, state.get("description"))
     assert model.env is not None
     model.set_state(state["model"])
-    memory = model.memory()
-    memory.set_state(state["memory"])
     segments = segments_from_json(checkpoint.segments)
-    fill(store.folder, memory.stores(), segments)
+    if checkpoint.has_buffer:
+        memory = model.memory()
+        memory.set_state(state["memory"])
+        fill(store.folder, memory.stores(), segments)
+    else:
+        model.start_with_an_empty_buffer()
     if state["environments"] is None:
         model._last_obs = None  # learning begins with new games, and the memory is cut
         model.env.seed((seed + model.num_timesteps) % 2**31)

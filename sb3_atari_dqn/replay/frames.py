@@ -474,6 +474,8 @@ def as_pixels(observations: np.ndarray, shape: tuple[int, ...], name: str) -> np
     :raises ValueError: for another shape, or values that uint8 does not have
     """
     observations = np.asarray(observations)
+    if shape[0] == 1 and observations.shape == shape[1:]:  # as SB3's ``extend`` gives those of one environment
+        observations = observations[None]
     if observations.shape != shape:
         raise ValueError(f"{name} has shape {observations.shape}, and this replay buffer stores {shape}")
     if observations.dtype != np.uint8:

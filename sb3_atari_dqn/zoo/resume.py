@@ -126,7 +126,12 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
         raise ValueError(f"{str(folder)!r} is a run of {run.args['algo']!r}; only {', '.join(ALGORITHMS)} have checkpoints")
     checkpoint, complaints = run.checkpoints.find_good()
     for complaint in complaints:
-        say(f"{complaint}; the checkpoint before it is used")
+        say(f"{complaint}; the checkpoint before it is used" if checkpoint.has_buffer else complaint)
+    if not checkpoint.has_buffer:
+        say(
+            f"no checkpoint is whole: {checkpoint.path.name} is used without its replay buffer, which is filled anew before "
+            "updates continue, so the run will not be what it would have been without the interruption"
+        )
     if n_timesteps is not None and n_timesteps < checkpoint.num_timesteps:
         raise ValueError(
             f"--n-timesteps {n_timesteps} is less than the {checkpoint.num_timesteps} steps that {str(folder)!r} has done"

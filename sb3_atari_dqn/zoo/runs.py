@@ -92,7 +92,7 @@ class Run(NamedTuple):
                 raise ValueError(f"{str(path)!r} does not exist")
             return path, []
         checkpoint, complaints = newer
-        notes = [f"{complaint}; the checkpoint before it is used" for complaint in complaints]
+        notes = checkpoint.notes(complaints)
         if path.is_file() and steps_of(path) is None:
             return checkpoint.path, [
                 *notes,
