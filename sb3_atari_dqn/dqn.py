@@ -338,6 +338,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
             super(DQN, self)._setup_model()
         self.replay_buffer = saved_buffer
         if saved_buffer is not None:
+            if isinstance(saved_buffer, HerReplayBuffer) and self.env is not None:
+                saved_buffer.set_env(self.env)
             try:
                 self._adapt_replay_buffer()
             except ValueError as error:
@@ -577,6 +579,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         ):
             if found != needed:
                 raise ValueError(f"the replay memory is of other {what} than this model: {found}, not {needed}")
+        replay_buffer.device = self.device
         exponents = kwargs.get("priority_exponent"), kwargs.get("importance_exponent")
         if isinstance(replay_buffer, FrameReplayBuffer):
             replay_buffer.adapt(self.device, self.n_steps, self.gamma, *exponents)

@@ -45,6 +45,8 @@ _NOT_READ = (
     "_last_dones",
     "_last_lstm_states",
     "action_noise",
+    "replay_buffer",
+    "replay_memory",
     "actor_batch_norm_stats",
     "actor_batch_norm_stats_target",
     "batch_norm_stats",

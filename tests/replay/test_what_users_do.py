@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
+import sb3_atari_dqn
 from sb3_atari_dqn import CustomDQN, FrameReplayBuffer, SweepDQN
 from sb3_atari_dqn.checkpoints.memory_log import MemoryLog, fill
 from sb3_atari_dqn.replay.sweep_memory import SweepMemory
@@ -54,6 +55,14 @@ def test_a_buffer_that_is_saved_with_the_model_is_there_again(buffer_class: str 
         theirs = DQN.load(tmp_path / "model", env=other.get_env())
         assert theirs.replay_buffer is not None
         assert np.array_equal(theirs.replay_buffer._get_samples(np.arange(40)).rewards.numpy()[:, 0], expected)
+
+
+def test_a_saved_buffer_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    filled(CustomDQN).save(tmp_path / "model", include=["replay_buffer"])
+    with pytest.warns(UserWarning, match="the replay buffer in the model's file is left out: .* of other environments"):
+        model = CustomDQN.load(tmp_path / "model", env=DummyVecEnv([RandomImages] * 2))
+    assert model.replay_buffer is None
+    assert sb3_atari_dqn.load(tmp_path / "model.zip").replay_buffer is None  # which runs no code, and a buffer is a pickle
 
 
 def test_saved_without_its_buffer_a_model_has_none(tmp_path: Path) -> None:
