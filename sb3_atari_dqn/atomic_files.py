@@ -1,7 +1,9 @@
 """Files that are there as a whole or not at all, for all rooms."""
 
 import contextlib
+import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,52 @@ from pathlib import Path
 
 #: what files are called until they are whole
 TEMPORARY = ".tmp"
+
+
+#: what is wrong with files, folders and disks, and not with a program
+_OF_FILES = {
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EDQUOT", "EEXIST", "EFBIG", "EIO", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOENT", "ENOSPC", "ENOTDIR"),
+        *("EPERM", "EROFS", "ESTALE"),
+    )
+    if hasattr(errno, name)
+}
+
+
+def is_of_files(error: BaseException) -> bool:
+    """
+    :param error: any
+    :return: whether it says that a file cannot be read or written, as on a full disk, rather than that a program is wrong
+    """
+    return isinstance(error, OSError) and error.errno in _OF_FILES
+
+
+def what_failed(error: OSError) -> str:
+    """
+    :param error: of a file
+    :return: one line for users: the file, if it is known, and what is wrong with it
+    """
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{str(error.filename)!r}: {reason}"
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """
+    :param path: file or folder that was to be written
+    :param error: why it was not
+    :return: one line for users
+    """
+    return f"{str(path)!r} cannot be written: {error.strerror or error}"
+
+
+def check_folder(folder: Path) -> None:
+    """
+    :param folder: where files are to be written
+    :raises OSError: if they cannot be, as on a full disk
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(4096))
 
 
 def check_output(path: Path) -> None:
@@ -23,6 +71,12 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{str(path)!r} cannot be written: {str(folder)!r} is a file, not a folder")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written: {str(path if path.exists() else folder)!r} is read-only")
+    if path.exists() and not path.is_file():  # a device or a pipe
+        return
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise ValueError(cannot_write(path, error)) from error
 
 
 @contextmanager

@@ -276,13 +276,16 @@ class FolderLock:
     def _open(self) -> int | None:
         """
         :return: a descriptor that holds the lock until it is closed; None where there are no locks
-        :raises ValueError: if another process has it, with its id
+        :raises ValueError: if another process has it, with its id; or if it is a symbolic link
+        :raises OSError: if the file cannot be written
         """
         try:
             import fcntl
         except ImportError:
             return None
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        if self.path.is_symlink():
+            raise ValueError(f"{str(self.path)!r} is a symbolic link, whose file would be overwritten: delete the link")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

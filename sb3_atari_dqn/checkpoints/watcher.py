@@ -11,7 +11,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ from sb3_atari_dqn.base import QLearningAlgorithm, get_random_state, set_random_
 from sb3_atari_dqn.checkpoints.environments import get_env_state, prepare, set_env_state
 from sb3_atari_dqn.checkpoints.logs import (
     LogFiles,
+    find_tensorboard,
     get_callback_state,
     get_logger_state,
     make_logger,
@@ -134,6 +135,7 @@ class Watcher:
         :raises KeyboardInterrupt: behind a checkpoint, after SIGINT
         :raises SystemExit: behind a checkpoint, after SIGTERM and SIGHUP
         """
+        self._claimed_log_files()
         if self._signal is not None:
             self._stop(self._signal)
         elif self.model.num_timesteps >= self._due:
@@ -170,6 +172,12 @@ class Watcher:
             segments = self._segments if self._log is None else ()
             self._memory, self._log = memory, MemoryLog(self.store.folder, memory.stores(), segments)
         return self._log
+
+    def _claimed_log_files(self) -> LogFiles:
+        if self._log_files is None:
+            self._log_files = LogFiles(self.run_folder, tensorboard_folder(self.model.logger))
+            self._log_files.claim()
+        return self._log_files
 
     def write(self, reason: str, is_exact: bool = True) -> bool:
         """
@@ -213,9 +221,8 @@ class Watcher:
             environments = get_env_state(model.env) if is_exact else None
         except UnknownStateError:
             environments = None
-        if self._log_files is None:
-            self._log_files = LogFiles(self.run_folder, tensorboard_folder(model.logger))
-        tensorboard = self._log_files.tensorboard
+        log_files = self._claimed_log_files()
+        tensorboard = log_files.tensorboard
         return {
             "algorithm": type(model).__name__,
             "description": describe_model(model),
@@ -224,8 +231,8 @@ class Watcher:
             "environments": environments,
             "callbacks": [get_callback_state(callback) for callback in self.callbacks],
             "logger": get_logger_state(model.logger),
-            "tensorboard": None if tensorboard is None else os.path.relpath(tensorboard, self.run_folder),
-            "log_files": self._log_files.sizes(),
+            "tensorboard": None if tensorboard is None else os.path.relpath(tensorboard, log_files.run_folder),
+            "log_files": log_files.sizes(),
             "random": get_random_state(model.action_space),
         }
 
@@ -263,7 +270,6 @@ def restore(
             f"the run's callbacks are {', '.join(here) or 'none'}, and those of the checkpoint {', '.join(saved) or 'none'}"
         )
     _check_settings(model, state.get("description"))
-    _find_tensorboard(model, state, store.folder.parent)
     assert model.env is not None
     model.set_state(state["model"])
     memory = model.memory()
@@ -302,26 +308,6 @@ def _check_settings(model: QLearningAlgorithm, description: str | None) -> None:
         )
 
 
-def _find_tensorboard(model: QLearningAlgorithm, state: Mapping[str, Any], run_folder: Path) -> Path | None:
-    """
-    :param model: made from the run's configuration
-    :param state: of a checkpoint
-    :param run_folder: the run's folder
-    :return: where the run writes for TensorBoard
-    :raises ValueError: if that is somewhere else than the configuration says: files would be cut and written there
-    """
-    if state["tensorboard"] is None:
-        return None
-    folder = (run_folder / state["tensorboard"]).resolve()
-    allowed = [run_folder.resolve(), *([] if model.tensorboard_log is None else [Path(model.tensorboard_log).resolve()])]
-    if not any(folder.is_relative_to(parent) for parent in allowed):
-        raise ValueError(
-            f"the checkpoint writes for TensorBoard into {str(folder)!r}, which is not in {str(allowed[-1])!r}: "
-            "go on in the folder that the run was started in"
-        )
-    return folder
-
-
 def continue_logs(
     model: QLearningAlgorithm, state: dict[str, Any], run_folder: Path, callbacks: Sequence[BaseCallback]
 ) -> None:
@@ -333,7 +319,7 @@ def continue_logs(
     :param run_folder: the run's folder
     :param callbacks: brought to the checkpoint
     """
-    tensorboard = _find_tensorboard(model, state, run_folder)
+    tensorboard = find_tensorboard(state, run_folder)
     LogFiles(run_folder, tensorboard).cut_back(state["log_files"])
     rewrite_evaluations(callbacks)
     model.set_logger(make_logger(state["logger"], tensorboard, model.verbose))

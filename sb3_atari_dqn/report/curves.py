@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
+from sb3_atari_dqn.atomic_files import written_whole
 from sb3_atari_dqn.evaluation.statistics import Estimate, estimate, mean
 
 #: games that a running mean is taken over
@@ -95,6 +96,16 @@ def check_picture(path: Path) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in kinds:
         raise ValueError(f"{str(path)!r} must end in one of {', '.join(f'.{kind}' for kind in sorted(kinds))}")
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """
+    :param figure: what to write
+    :param path: of the picture, after ``check_picture``
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix(".").lower())
 
 
 def mean_curve(runs: Sequence[Path], seed: int = 0, n_points: int = 100) -> tuple[np.ndarray, Estimate]:

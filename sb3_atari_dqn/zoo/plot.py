@@ -5,8 +5,8 @@ from pathlib import Path
 
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
-from sb3_atari_dqn.atomic_files import check_output
-from sb3_atari_dqn.report.curves import WINDOW, check_picture, plot_scores, training_scores
+from sb3_atari_dqn.atomic_files import cannot_write, check_output
+from sb3_atari_dqn.report.curves import WINDOW, check_picture, plot_scores, save_picture, training_scores
 from sb3_atari_dqn.zoo.run_files import not_a_run
 
 
@@ -29,12 +29,13 @@ def plot(arguments: list[str]) -> None:
     if not len(args.runs) == len(labels) == len(set(labels)):
         parser.error(f"--labels must give each of the {len(args.runs)} runs a name of its own, not {', '.join(labels)}")
     output = args.output or args.runs[0] / "scores.png"
+    elsewhere = "; -o FILE writes it elsewhere" if args.output is None else ""
     try:
-        if args.output is not None:
+        if output.parent.is_dir() or args.output is not None:  # what is no run is said below
             check_output(output)
-            check_picture(output)
+        check_picture(output)
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(f"{error}{elsewhere}")
     for label, run in zip(labels, args.runs, strict=True):
         try:
             games = training_scores(run)
@@ -46,6 +47,8 @@ def plot(arguments: list[str]) -> None:
             parser.error(f"no game of {str(run)!r} has ended yet: train longer")
         first, last = games["mean"].iloc[min(len(games), WINDOW) - 1], games["mean"].iloc[-1]
         print(f"{label}: {len(games)} games, mean of up to {WINDOW} from {first:.1f} to {last:.1f}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    plot_scores(dict(zip(labels, args.runs, strict=True))).savefig(output, dpi=120)
+    try:
+        save_picture(plot_scores(dict(zip(labels, args.runs, strict=True))), output)
+    except OSError as error:
+        parser.error(f"{cannot_write(output, error)}{elsewhere}")
     print(output)

@@ -6,6 +6,7 @@ Zoo's files have, and names from lists; anything else needs ``trust``.
 """
 
 import ast
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.saving.trust import HOW_TO_TRUST, UntrustedFileError, check_policy_names, find_class
 
 __all__ = [
+    "check_links",
     "check_resumable",
     "check_wrappers",
     "not_a_run",
@@ -120,6 +122,27 @@ def not_a_run(folder: Path) -> str:
     if not folder.exists():
         return f"{told}: it does not exist. You are in {str(Path.cwd())!r}: go to where logs/ is, or train first"
     return f"{told}: give one such as logs/dqn_custom/PongNoFrameskip-v4_1"
+
+
+def check_links(folder: Path) -> None:
+    """
+    See that what is read and written in a run's folder is in it. The folder itself may be reached through links.
+
+    :param folder: of a run
+    :raises UntrustedFileError: if something in it is a link out of it, or a device or a pipe
+    """
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in sorted(folders + files)):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+                found = f"a symbolic link to {os.readlink(path)!r}, outside the run's folder"
+            elif path.exists() and not (path.is_file() or path.is_dir()):
+                found = "neither a file nor a folder"
+            else:
+                continue
+            raise UntrustedFileError(
+                f"{str(path)!r} is refused: it is {found}, where files would be read and overwritten. {HOW_TO_TRUST}"
+            )
 
 
 def read_yaml(path: Path, trust: bool = False) -> dict[str, Any]:

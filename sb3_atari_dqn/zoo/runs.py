@@ -30,7 +30,7 @@ from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.saving.zip_files import best_algorithm, load_zip, read_data
 from sb3_atari_dqn.zoo.native_envs import find_wrappers
 from sb3_atari_dqn.zoo.register import ALGORITHMS
-from sb3_atari_dqn.zoo.run_files import not_a_run, read_args, read_hyperparams
+from sb3_atari_dqn.zoo.run_files import check_links, not_a_run, read_args, read_hyperparams
 
 #: wrappers that are about a game's rules alone, which a protocol has
 _RULES = (NoopResetEnv, MaxAndSkipEnv, StickyActionEnv, ClipRewardEnv)
@@ -157,11 +157,13 @@ def find_run(folder: Path, trust: bool = False) -> Run:
     :param folder: of a training run
     :param trust: whether what its files name may be imported and run
     :return: the run
-    :raises ValueError: if it is not one, or names what could run code and is not trusted
+    :raises ValueError: if it is not one, or is not trusted and names what could run code or holds a link out of it
     """
     args_files = sorted(folder.glob("*/args.yml"))
     if len(args_files) != 1:
         raise ValueError(not_a_run(folder))
+    if not trust:
+        check_links(folder)
     return Run(folder, read_args(args_files[0], trust), args_files[0].parent, trust)
 
 
