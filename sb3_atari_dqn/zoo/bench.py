@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import sb3_atari_dqn
-from sb3_atari_dqn.atomic_files import check_output, written_whole
+from sb3_atari_dqn.atomic_files import cannot_write, check_output, written_whole
 from sb3_atari_dqn.dqn import CustomDQN
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv
 from sb3_atari_dqn.learning import accelerate as acceleration
@@ -117,9 +117,12 @@ def bench(arguments: list[str]) -> None:
         results[part] = PARTS[part](args)
         print(f"\n{TITLES[part]}\n{format_table(results[part])}", flush=True)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(args.json) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        try:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(args.json) as temporary:
+                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            parser.error(cannot_write(args.json, error))
 
 
 def describe_machine(device: str) -> str:

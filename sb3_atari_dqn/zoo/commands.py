@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sb3_atari_dqn.atomic_files import is_of_files, what_failed
 from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.studies import open_study
 
@@ -62,7 +63,12 @@ def main() -> None:
     elif command in COMMANDS:
         register()
         run: Callable[[list[str]], None] = pkgutil.resolve_name(f"{__package__}.{COMMANDS[command]}")
-        run(arguments)
+        try:
+            run(arguments)
+        except OSError as error:
+            if not is_of_files(error):
+                raise
+            sys.exit(f"python -m sb3_atari_dqn {command}: error: {what_failed(error)}")
     elif command in ZOO_COMMANDS:
         register()
         _warn_if_shadowed()

@@ -4,14 +4,14 @@ import argparse
 import itertools
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.monitor import LoadMonitorResultsError
 
-from sb3_atari_dqn.atomic_files import check_output, written_whole
+from sb3_atari_dqn.atomic_files import cannot_write, check_output, written_whole
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import Evaluation, check_same_protocol
@@ -26,7 +26,7 @@ from sb3_atari_dqn.evaluation.statistics import (
     probability_of_improvement,
 )
 from sb3_atari_dqn.report.comparison import plot_comparison
-from sb3_atari_dqn.report.curves import check_picture, mean_curve, training_scores
+from sb3_atari_dqn.report.curves import check_picture, mean_curve, save_picture, training_scores
 from sb3_atari_dqn.zoo.evaluate import evaluation_file
 from sb3_atari_dqn.zoo.run_files import not_a_run
 from sb3_atari_dqn.zoo.runs import Run, find_run
@@ -113,19 +113,30 @@ def compare(arguments: Sequence[str]) -> None:
         parser.error(str(error))
     figures = compute(table, args.seed)
     show(protocol, table, figures, args.seed)
-    for output in (args.json, args.output):
-        if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
     if args.json is not None:
-        with written_whole(args.json) as temporary:
-            text = json.dumps(to_json(protocol, table, figures), indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        print(args.json)
+        _save(parser, args.json, lambda path: _save_json(to_json(protocol, table, figures), path))
     if args.output is not None:
-        plot_comparison(_curves(table, args.seed), figures.aggregates, figures.profiles, figures.improvements).savefig(
-            args.output, dpi=120
-        )
-        print(args.output)
+        picture = plot_comparison(_curves(table, args.seed), figures.aggregates, figures.profiles, figures.improvements)
+        _save(parser, args.output, lambda path: save_picture(picture, path))
+
+
+def _save(parser: argparse.ArgumentParser, path: Path, save: Callable[[Path], None]) -> None:
+    """
+    :param parser: says what is wrong
+    :param path: file to write
+    :param save: writes it
+    """
+    try:
+        save(path)
+    except OSError as error:
+        parser.error(cannot_write(path, error))
+    print(path)
+
+
+def _save_json(data: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_entries(

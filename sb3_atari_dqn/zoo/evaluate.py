@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_atari_dqn.atomic_files import check_output
+from sb3_atari_dqn.atomic_files import cannot_write, check_output
 from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.envs.ale_vec_env import is_atari
 from sb3_atari_dqn.evaluation.environments import UNSEEN, Preprocessing, find_rom, guess_preprocessing
@@ -77,7 +77,10 @@ def evaluate(arguments: Sequence[str]) -> None:
         player = _find_player(args)
         output = _output(args, player)
         if output is not None:  # not after all games are played
-            check_output(output)
+            try:
+                check_output(output)
+            except ValueError as error:
+                raise ValueError(f"{error}{_elsewhere(args)}") from None
         for package in [] if player.run is None else packages_to_import(player.run.args, args.trust):
             importlib.import_module(package)
         model = None if player.model_path is None else load_model(player.model_path, player.algo, args.seed, args.trust)
@@ -87,11 +90,21 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     spec = gym.registry.get(player.env_id)
     game = find_rom(player.env_id) if spec is not None and is_atari(spec) else None
+    failure = None
     if output is not None:  # first of all: who reads what is printed may stop reading
-        evaluation.save(output, game)
+        try:
+            evaluation.save(output, game)
+        except OSError as error:
+            failure = f"{cannot_write(output, error)}{_elsewhere(args)}"
     _show(evaluation, game)
+    if failure is not None:
+        parser.error(failure)
     if output is not None:
         print(output)
+
+
+def _elsewhere(args: argparse.Namespace) -> str:
+    return "; --json FILE writes it elsewhere" if args.json is None else ""
 
 
 def _output(args: argparse.Namespace, player: _Player) -> Path | None:

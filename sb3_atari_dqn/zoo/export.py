@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rl_zoo3.utils import ALGOS
 
-from sb3_atari_dqn.atomic_files import check_output
+from sb3_atari_dqn.atomic_files import check_output, what_failed
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.saving.model_files import describe, save_model
@@ -46,7 +46,9 @@ def export(arguments: Sequence[str]) -> None:
         if args.safetensors is not None:
             assert isinstance(model, QLearningAlgorithm)
             save_model(model, args.safetensors, optimizer=not args.no_optimizer)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        parser.error(what_failed(error))
+    except ValueError as error:
         parser.error(str(error))
     for output in outputs:
         print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -15,13 +15,14 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_atari_dqn.atomic_files import cannot_write, check_output, written_whole
 from sb3_atari_dqn.checkpoints.store import CheckpointStore
 from sb3_atari_dqn.evaluation.environments import find_rom
 from sb3_atari_dqn.evaluation.play import ModelPolicy
 from sb3_atari_dqn.evaluation.recording import play_steps
 from sb3_atari_dqn.loading import kind_of, read_model
 from sb3_atari_dqn.report.curves import monitor_files
-from sb3_atari_dqn.report.page import render_page, written_in_one_piece
+from sb3_atari_dqn.report.page import render_page
 from sb3_atari_dqn.report.player import record_player
 from sb3_atari_dqn.report.training import evaluation_results, network_weights, training_charts
 from sb3_atari_dqn.versions import versions
@@ -50,6 +51,7 @@ def report(arguments: Sequence[str]) -> None:
     parser.add_argument("--trust", action="store_true", help="allow the files of model and run to run code, as RL Zoo does")
     args = parser.parse_args(arguments)
     output = args.output or args.run / "report.html"
+    elsewhere = "; -o FILE writes it elsewhere" if args.output is None else ""
     try:
         if not 0 <= args.seed < 2**32:
             raise ValueError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
@@ -57,11 +59,20 @@ def report(arguments: Sequence[str]) -> None:
         for package in packages_to_import(run.args, args.trust):
             importlib.import_module(package)
         model_path, notes = find_model(run, args.load_best)
-        with written_in_one_piece(output) as file:
-            data = collect(run, model_path, notes, args.seed)
-            file.write(render_page(f"{run.args['env']}, {run.label}", data))
+        try:
+            check_output(output)  # not after a game is recorded
+        except ValueError as error:
+            raise ValueError(f"{error}{elsewhere}") from None
+        data = collect(run, model_path, notes, args.seed)
+        page = render_page(f"{run.args['env']}, {run.label}", data)
     except (ImportError, ValueError) as error:
         parser.error(str(error))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(output) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        parser.error(f"{cannot_write(output, error)}{elsewhere}")
     for note in data["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(output)

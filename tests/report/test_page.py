@@ -430,8 +430,8 @@ def test_messages(short_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         ([str(tmp_path)], "is not the folder of a training run"),
         ([str(empty)], "holds no model, such as"),
         ([str(short_run), "--seed", "-1"], "--seed -1 must be from 0 to 4294967295"),
-        ([str(short_run), "-o", str(tmp_path)], "cannot be written: it is a folder"),
-        ([str(short_run), "-o", str(tmp_path / "nowhere" / "page.html")], "cannot be written: No such file or directory"),
+        ([str(short_run), "-o", str(tmp_path)], "is a folder: give the name of a file"),
+        ([str(short_run), "-o", str(short_run / "progress.csv" / "page.html")], "progress.csv' is a file, not a folder"),
         ([str(empty), "--load-best"], "best_model.zip' does not exist"),
     ):
         with pytest.raises(SystemExit):
