@@ -8,7 +8,6 @@ has no column that all rows fill in; this one goes on.
 import csv
 import functools
 import numbers
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
-from sb3_atari_dqn.atomic_files import cannot_write, whole_lines, written_whole
+from sb3_atari_dqn.atomic_files import whole_lines, written_whole
 
 #: the file's name in the run's folder
 FILE = "progress.csv"
@@ -49,7 +48,6 @@ class ProgressLog(KVWriter):
         kept = [row for row in rows[:n_rows] if row["steps"] <= n_steps]
         self._write(kept)
         self._tell = tell
-        self._is_writable = True
         if n_rows is None and not rows and n_steps > 0:  # the run begins with a model that has learned before
             kept.append({"steps": n_steps, self.BEGAN_AT: float(n_steps)})
             self._columns.append(self.BEGAN_AT)
@@ -78,24 +76,14 @@ class ProgressLog(KVWriter):
         row: dict[str, Any] = {"steps": step} | {
             name: float(value) for name, value in sorted(shown.items()) if isinstance(value, numbers.Real)
         }
-        if not self._is_writable:
-            return
-        try:
-            self._append(row)
-        except OSError as error:  # a full disk, a folder that was deleted: no reason to end a training
-            self._is_writable = False
-            warnings.warn(f"{FILE} is not continued, and training is: {cannot_write(self.path, error)}", stacklevel=2)
-            return
-        self._n_rows += 1
-        self._tell(self._n_rows)
-
-    def _append(self, row: dict[str, Any]) -> None:
         new_columns = row.keys() - set(self._columns)
         if new_columns:
             self._columns += [name for name in row if name in new_columns]
             self._write(self.read(self.path.parent))
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+        self._n_rows += 1
+        self._tell(self._n_rows)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -78,6 +78,7 @@ class Watcher:
         self.every = every
         self.callbacks = callbacks
         self.pause_seconds = 0.0  # of the last checkpoint
+        self.is_behind = False  # the last checkpoint that was due could not be written
         self._segments = segments
         self._log: MemoryLog | None = None
         self._memory: object = None
@@ -198,8 +199,11 @@ class Watcher:
         except (OSError, TypeError, ValueError) as error:
             manifests = self.store.manifests()
             kept = f"the last good one, {str(manifests[0])!r}, is kept" if manifests else "there is none yet"
-            say(f"No checkpoint could be written at step {self.model.num_timesteps}, {kept}, and training goes on: {error}")
+            goes_on = ", and training goes on" if reason == "every" else ""
+            say(f"No checkpoint could be written at step {self.model.num_timesteps}, {kept}{goes_on}: {error}")
+            self.is_behind = True
             return False
+        self.is_behind = False
         self.pause_seconds = time.perf_counter() - start
         return True
 

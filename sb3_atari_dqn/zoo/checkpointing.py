@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stable_baselines3.common.utils import configure_logger
 
+from sb3_atari_dqn.atomic_files import is_of_files
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.memory_log import Segment
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore, FolderLock
@@ -68,6 +69,17 @@ class Learning:
         self._manager = manager
         self._model = model
         self._resumed: Resumed | None = getattr(manager, "resumed", None)
+        self._watcher: Watcher | None = None
+        self._steps_at_start = model.num_timesteps
+
+    def is_lost(self, error: BaseException) -> bool:
+        """
+        :param error: what has ended the training
+        :return: whether it has learned what no checkpoint holds because none could be written
+        """
+        if self._model.num_timesteps == self._steps_at_start or not self._model.is_finite():
+            return False
+        return is_of_files(error) if self._watcher is None else self._watcher.is_behind
 
     @property
     def env(self) -> Any:
@@ -97,5 +109,6 @@ class Learning:
             return
         store = CheckpointStore(folder / FOLDER, settings.checkpoint_keep)
         segments = [] if self._resumed is None else self._resumed.segments
-        with Watcher(model, store, folder, settings.checkpoint_freq, manager.callbacks, segments):
+        self._watcher = Watcher(model, store, folder, settings.checkpoint_freq, manager.callbacks, segments)
+        with self._watcher:
             model.learn(total_timesteps, **kwargs)

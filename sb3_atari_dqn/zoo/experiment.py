@@ -7,18 +7,21 @@ latest one; workers that share a study count its trials each for itself; and a t
 methods concerned are wrapped here, for our algorithms alone.
 """
 
+import contextlib
+import errno
 import functools
 import glob
 import inspect
 import os
 import sys
 import tempfile
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pprint import pprint
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from sqlalchemy import URL, make_url
@@ -27,8 +30,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_atari_dqn.atomic_files import is_of_files, what_failed
+from sb3_atari_dqn.atomic_files import check_folder, is_of_files, what_failed
 from sb3_atari_dqn.base import QLearningAlgorithm
+from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.checkpoints.store import FolderLock
 from sb3_atari_dqn.checks import check_names, check_number, check_whole_number, keyword_names
 from sb3_atari_dqn.envs.ale_vec_env import AleVecEnv, check_skips_no_frames
@@ -41,6 +45,7 @@ from sb3_atari_dqn.progress_log import ProgressLogCallback
 from sb3_atari_dqn.replay.buffer import REPLAY_BUFFERS
 from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Resumed, Settings
+from sb3_atari_dqn.zoo.elsewhere import save_elsewhere, write_config
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, check_native_envs, find_wrappers
 from sb3_atari_dqn.zoo.passwords import hide_passwords
 from sb3_atari_dqn.zoo.presets import atari_section, find_config
@@ -136,11 +141,21 @@ def read_hyperparameters(
     try:
         return _read_hyperparameters(manager, original)
     except (ImportError, TypeError, ValueError) as error:
-        script = Path(sys.argv[0])
-        if "rl_zoo3" not in (script.stem, script.parent.name):  # its command, its module
-            raise
-        print(f"{script.name}: error: {error}", file=sys.stderr)  # as argparse does
-        sys.exit(2)
+        _exit_from_script(str(error))
+        raise
+
+
+def _exit_from_script(message: str, status: int = 2) -> None:
+    """
+    Say what is wrong, as argparse does, and end the process, if RL Zoo's script is what the user has called.
+
+    :param message: one line
+    :param status: exit status
+    """
+    script = Path(sys.argv[0])
+    if "rl_zoo3" in (script.stem, script.parent.name):  # its command, its module
+        print(f"{script.name}: error: {message}", file=sys.stderr)
+        sys.exit(status)
 
 
 def _read_hyperparameters(
@@ -325,9 +340,18 @@ def setup_experiment(
     :param manager: the experiment
     :param original: RL Zoo's method
     :return: the model and its hyperparameters; None for a study
+    :raises OSError: if the run's folder cannot be written
+    :raises SystemExit: instead, with the message alone, if RL Zoo's script is what the user has called
     """
-    experiment = original()
+    try:
+        experiment = original()
+    except OSError as error:
+        if is_of_files(error):
+            at = f"The run's folder is {manager.save_path!r}; -f FOLDER makes one elsewhere"
+            _exit_from_script(f"{what_failed(error)}. {at}")
+        raise
     if experiment is not None:
+        manager.saved_hyperparams = experiment[1]  # type: ignore[attr-defined]  # for write_config
         manager.callbacks.append(ProgressLogCallback(os.path.abspath(manager.save_path)))
     if experiment is not None and isinstance(experiment[0], SweepDQN):
         experiment[0].run_folder = os.path.abspath(manager.save_path)
@@ -406,6 +430,13 @@ def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]
     elif not hasattr(manager, "resumed"):
         _take_folder(manager)
     original()
+    try:
+        check_folder(Path(manager.save_path))  # environments in processes of their own would say so at length
+    except OSError:
+        for folder in (manager.params_path, manager.save_path):
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(folder)
+        raise
 
 
 def _take_folder(manager: "ExperimentManager") -> None:
@@ -419,6 +450,8 @@ def _take_folder(manager: "ExperimentManager") -> None:
             Path(manager.save_path).mkdir(parents=True)
             return
         except FileExistsError:
+            if not os.path.lexists(manager.save_path):  # what is in the way is above, as a link that leads nowhere
+                raise
             number = get_latest_run_id(glob.escape(manager.log_path), manager.env_name) + 1
             manager.save_path = os.path.join(manager.log_path, f"{manager.env_name}_{number}")
             manager.params_path = f"{manager.save_path}/{manager.env_name}"
@@ -484,57 +517,58 @@ def learn(manager: "ExperimentManager", original: Callable[[Any], None], model: 
     :param original: RL Zoo's method
     :param model: the model
     :raises ValueError: if another process trains in the run's folder
+    :raises OSError: if the run's files cannot be written, with what has become of the model
+    :raises SystemExit: instead, with the message alone, if RL Zoo's script is what the user has called
     """
     resumed: Resumed | None = getattr(manager, "resumed", None)
     lock = FolderLock(Path(manager.save_path)) if resumed is None else resumed.lock
     lock.acquire()
     manager.run_lock = lock  # type: ignore[attr-defined]  # for save_trained_model
+    learning = Learning(manager, model)
     try:
-        original(Learning(manager, model))
+        original(learning)
     except BaseException as error:
-        lock.release()
-        if isinstance(error, OSError) and is_of_files(error):  # such as a callback's
-            _save_elsewhere(manager, model, error)
+        try:
+            save = inspect.unwrap(type(manager).save_trained_model)  # RL Zoo's
+            place = save_elsewhere(manager, lambda: save(manager, model)) if learning.is_lost(error) else ""
+        finally:
+            lock.release()
+        if isinstance(error, OSError) and is_of_files(error):
+            message = f"training ended at step {model.num_timesteps}: {what_failed(error)}. {place}".strip()
+            _exit_from_script(message, 1)
+            raise OSError(error.errno, message) from error
+        if place:
+            say(place)
         raise
 
 
 def save_trained_model(manager: "ExperimentManager", original: Callable[[BaseAlgorithm], None], model: BaseAlgorithm) -> None:
     """
-    Save the model, and let go of the run's folder.
+    Save the model, and let go of the run's folder; where that cannot be written, save it in another one.
 
     :param manager: the experiment
     :param original: RL Zoo's method
     :param model: the model
+    :raises OSError: in that case, with where it is
+    :raises SystemExit: instead, with the message alone, if RL Zoo's script is what the user has called
     """
     try:
+        if not os.path.isdir(manager.params_path):  # deleted meanwhile
+            write_config(manager)
         original(model)
-    except OSError as error:
-        _save_elsewhere(manager, model, error)
+    except (OSError, RuntimeError) as error:  # which PyTorch has for a full disk
+        path = Path(manager.save_path, f"{manager.env_name}.zip")
+        with contextlib.suppress(OSError):
+            if path.is_file() and not zipfile.is_zipfile(path):  # half of it
+                path.unlink()
+        reason = what_failed(error) if isinstance(error, OSError) else str(error).partition("\n")[0]
+        message = f"{manager.save_path!r} cannot be written: {reason}. {save_elsewhere(manager, lambda: original(model))}"
+        _exit_from_script(message, 1)
+        raise OSError(errno.EIO, message) from error
     finally:
         lock: FolderLock | None = getattr(manager, "run_lock", None)
         if lock is not None:  # it has learned
             lock.release()
-
-
-def _save_elsewhere(manager: "ExperimentManager", model: BaseAlgorithm, error: OSError) -> NoReturn:
-    """
-    Save a model whose run's folder cannot be written any more, as on a full disk or after it was deleted.
-
-    :param manager: the experiment
-    :param model: the model
-    :param error: what was wrong
-    :raises SystemExit: with one line that says where the model is
-    """
-    lost = f"the run's folder cannot be written ({what_failed(error)})"
-    for parent in (os.curdir, tempfile.gettempdir()):
-        try:
-            folder = tempfile.mkdtemp(prefix=f"{manager.env_name}_{model.num_timesteps}_steps_", dir=parent)
-            path = Path(folder).resolve() / f"{manager.env_name}.zip"
-            model.save(path)
-        except OSError:
-            continue
-        sys.exit(f"error: {lost}; the model was saved as {str(path)!r}")
-    sys.exit(f"error: {lost}, and neither can the current folder or {tempfile.gettempdir()!r}: the model is lost")
 
 
 def hyperparameters_optimization(manager: "ExperimentManager", original: Callable[[], None]) -> None:

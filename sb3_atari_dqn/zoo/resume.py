@@ -13,6 +13,7 @@ import torch as th
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_atari_dqn.atomic_files import is_of_files, what_failed
 from sb3_atari_dqn.base import QLearningAlgorithm
 from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.checkpoints.memory_log import Segment
@@ -96,12 +97,22 @@ def resume(arguments: Sequence[str]) -> None:
         if note is not None:
             say(note)
         restored = bring_back(saved)
+    except OSError as error:
+        lock.release()
+        if not is_of_files(error):
+            raise
+        parser.error(f"{what_failed(error)}. A run goes on in its own folder: copy it to where files can be written")
     except (ImportError, TypeError, ValueError) as error:
         lock.release()
         parser.error(str(error))
     if args.track:
         continue_tracking(saved.run.args)
-    go_on(saved, restored, lock)
+    try:
+        go_on(saved, restored, lock)
+    except OSError as error:
+        if not is_of_files(error):
+            raise
+        parser.exit(1, f"{parser.prog}: error: {what_failed(error)}\n")
 
 
 def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = False) -> SavedRun:

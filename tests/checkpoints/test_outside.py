@@ -3,63 +3,22 @@
 import json
 import os
 import shutil
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from rl_zoo3.exp_manager import ExperimentManager
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_atari_dqn.checkpoints.logs import CLAIM
 from sb3_atari_dqn.checkpoints.store import FOLDER, CheckpointStore
 from sb3_atari_dqn.zoo.evaluate import evaluate
 from sb3_atari_dqn.zoo.plot import plot
-from sb3_atari_dqn.zoo.register import register
 from sb3_atari_dqn.zoo.report import report
 from sb3_atari_dqn.zoo.resume import resume
+from tests.checkpoints.cartpole import ENV, train
 
-register()
-
-ENV = "CartPole-v1"
-HYPERPARAMS = {
-    "policy": "MlpPolicy",
-    "n_timesteps": 300,
-    "policy_kwargs": {"net_arch": [8]},
-    "buffer_size": 200,
-    "learning_starts": 20,
-    "checkpoint_freq": 120,
-}
 EVENTS = "events.out.tfevents.*"
-
-
-def train(folder: Path, tensorboard: str = "") -> Path:
-    """A run of CartPole as ``python -m sb3_atari_dqn train`` leaves it."""
-    config = folder / "config.yml"
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump({ENV: HYPERPARAMS}))
-    args = {"algo": "dqn_custom", "env": ENV, "seed": 1, "conf_file": str(config), "n_timesteps": -1, "env_kwargs": None}
-    args |= {"tensorboard_log": tensorboard, "eval_freq": -1, "verbose": 0, "log_interval": 1, "device": "cpu"}
-    manager = ExperimentManager(
-        Namespace(**args, hyperparams=None, gym_packages=[]),
-        "dqn_custom",
-        ENV,
-        str(folder / "logs"),
-        tensorboard,
-        eval_freq=-1,
-        seed=1,
-        verbose=0,
-        log_interval=1,
-        device="cpu",
-        config=str(config),
-    )
-    experiment = manager.setup_experiment()
-    assert experiment is not None
-    manager.learn(experiment[0])
-    manager.save_trained_model(experiment[0])
-    return Path(manager.save_path)
 
 
 def files(*folders: Path) -> dict[Path, bytes]:
