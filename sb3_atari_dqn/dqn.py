@@ -396,7 +396,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
         replaced = {name for name, value in now.items() if value is not self._followed[name]}
         has_target_network = self.target_update_interval is not None
         if "target_update_interval" not in replaced and not has_target_network and self.q_net_target is not self.q_net:
-            raise ValueError("q_net_target is not q_net, but target_update_interval=None means that there is one network only")
+            raise ValueError(
+                "q_net_target is not q_net, but target_update_interval=None means that there is one network: set q_net alone, or "
+                "target_update_interval"
+            )
         if not replaced:
             return
         if {"n_steps", "gamma"} & replaced & self.replay_buffer_kwargs.keys():
