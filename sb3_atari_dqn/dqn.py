@@ -397,8 +397,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         has_target_network = self.target_update_interval is not None
         if "target_update_interval" not in replaced and not has_target_network and self.q_net_target is not self.q_net:
             raise ValueError(
-                "q_net_target is not q_net, but target_update_interval=None means that there is one network: set q_net alone, or "
-                "target_update_interval"
+                "q_net_target is not q_net, but target_update_interval=None means that there is one network: set q_net alone, "
+                "or target_update_interval"
             )
         if not replaced:
             return
