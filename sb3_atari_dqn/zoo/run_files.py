@@ -259,7 +259,8 @@ def without_texts(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
     :param hyperparams: of a run
     :return: the same, with values in place of texts that RL Zoo would evaluate
-    :raises ValueError: for a text that is more than values and ``dict(...)`` of them
+    :raises ValueError: for a text that is more than values and ``dict(...)`` of them, or whose value is a text again, which RL
+        Zoo would evaluate in turn
     """
     found = dict(hyperparams)
     for key in _TEXTS:
@@ -282,6 +283,9 @@ def _value_of(key: str, text: str) -> Any:
         return ast.literal_eval(node)
 
     try:
-        return value(ast.parse(text.strip(), mode="eval").body)
+        found = value(ast.parse(text.strip(), mode="eval").body)
+        if isinstance(found, str):
+            raise ValueError("its value is a text again")
+        return found
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"{key}: {text!r} would have to be evaluated, which is not done for a saved run: {error}") from None

@@ -19,7 +19,15 @@ def test_texts_are_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').system('touch hacked')", "dict(a=open('x'))", "dict([1])", "lambda: 1", "("]
+    "text",
+    [
+        "__import__('os').system('touch hacked')",
+        repr("__import__('os').system('touch hacked')"),  # RL Zoo would evaluate what it evaluates to
+        "dict(a=open('x'))",
+        "dict([1])",
+        "lambda: 1",
+        "(",
+    ],
 )
 def test_texts_that_would_run_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"policy_kwargs: .* would have to be evaluated, which is not done for a saved run"):
