@@ -23,6 +23,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import GymEnv, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
@@ -339,6 +340,16 @@ def _train_freq(reviver: _Reviver, record: Record) -> TrainFreq:
     return TrainFreq(frequency, unit)
 
 
+def _running_mean_std(reviver: _Reviver, record: Record) -> RunningMeanStd:
+    state = _state(reviver, record, ("mean", "var", "count"))
+    averages = RunningMeanStd()
+    averages.mean, averages.var = (np.array(state[name], np.float64) for name in ("mean", "var"))
+    averages.count = float(state["count"])
+    if averages.mean.shape != averages.var.shape:
+        raise ValueError(f"it holds means of shape {averages.mean.shape} and variances of shape {averages.var.shape}")
+    return averages
+
+
 def _bytes(reviver: _Reviver, record: Record) -> bytes:
     """How older pickles have bytes: as text that is to be encoded, or none."""
     text, encoding = record.arguments or ("", "latin1")
@@ -369,6 +380,7 @@ _MAKERS: dict[str, Callable[[_Reviver, Record], Any]] = {
     "numpy.random._pickle.__generator_ctor": _generator,
     "rl_zoo3.utils.SimpleLinearSchedule": lambda reviver, record: ToZero(**_state(reviver, record, ("initial_value",))),
     "sb3_atari_dqn.saving.values.ToZero": lambda reviver, record: ToZero(**_state(reviver, record, ("initial_value",))),
+    "stable_baselines3.common.running_mean_std.RunningMeanStd": _running_mean_std,
     "stable_baselines3.common.type_aliases.TrainFreq": _train_freq,
     "stable_baselines3.common.type_aliases.TrainFrequencyUnit": lambda _, record: TrainFrequencyUnit(*record.arguments),
     "stable_baselines3.common.utils.ConstantSchedule": lambda reviver, record: ConstantSchedule(

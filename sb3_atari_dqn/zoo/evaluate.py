@@ -10,7 +10,7 @@ import gymnasium as gym
 from rl_zoo3.utils import ALGOS, create_test_env
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from sb3_atari_dqn.atomic_files import cannot_write, check_output
 from sb3_atari_dqn.checkpoints.logs import say
@@ -21,6 +21,7 @@ from sb3_atari_dqn.evaluation.protocols import PROTOCOLS, find_protocol
 from sb3_atari_dqn.evaluation.results import AS_TRAINED, Evaluation, rules_of
 from sb3_atari_dqn.evaluation.scores import human_normalized_score, reference_scores
 from sb3_atari_dqn.evaluation.statistics import histogram
+from sb3_atari_dqn.saving.normalization import load_normalization
 from sb3_atari_dqn.saving.trust import UntrustedFileError
 from sb3_atari_dqn.zoo.run_files import packages_to_import
 from sb3_atari_dqn.zoo.runs import Run, find_algo, find_run, find_run_of, load_model
@@ -264,19 +265,25 @@ def make_env_as_trained(run: Run, n_envs: int, seed: int, **more: Any) -> VecEnv
     :param seed: of the first copy
     :param more: arguments of the game besides those that the run gave it, such as ``render_mode``
     :return: Gymnasium's environments, made from the run's configuration
+    :raises ValueError: if they were normalised, and the run's averages cannot be read
     """
     hyperparams = run.hyperparams()
     env_kwargs = {**(hyperparams.pop("env_kwargs", None) or {}), **(run.args.get("env_kwargs") or {}), **more}
-    return create_test_env(
+    env = create_test_env(
         run.args["env"],
         n_envs=n_envs,
-        stats_path=str(run.params),
+        stats_path=None,  # or RL Zoo would unpickle averages, before it stacks frames
         seed=seed,
         should_render=False,
         hyperparams=hyperparams,
         env_kwargs=env_kwargs,
         vec_env_cls=DummyVecEnv,
     )
+    if hyperparams.get("normalize"):
+        env = load_normalization(run.params / "vecnormalize.pkl", env, run.trust)
+        env.training, env.norm_reward = False, False
+    n_stack = hyperparams.get("frame_stack") or 0
+    return VecFrameStack(env, n_stack) if n_stack > 0 else env
 
 
 def _show(evaluation: Evaluation, game: str | None) -> None:

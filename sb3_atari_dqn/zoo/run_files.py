@@ -1,8 +1,8 @@
 """What RL Zoo wrote into the folder of a run, read without running it.
 
 RL Zoo reads its own YAML with a loader that calls whatever function a file names, evaluates text in it, imports the wrappers
-and packages that it names, and unpickles running averages. Here a file may hold data, the dictionaries and tuples that RL
-Zoo's files have, and names from lists; anything else needs ``trust``.
+and packages that it names, and unpickles running averages (which ``saving.normalization`` reads). Here a file may hold data,
+the dictionaries and tuples that RL Zoo's files have, and names from lists; anything else needs ``trust``.
 """
 
 import ast
@@ -208,11 +208,6 @@ def read_hyperparams(folder: Path) -> dict[str, Any]:
         check_wrappers(hyperparams)
     except UntrustedFileError as error:
         raise UntrustedFileError(f"{str(file)!r} is refused: {error}") from None
-    if hyperparams["normalize"]:
-        raise UntrustedFileError(
-            f"{str(file)!r} is refused: normalize={hyperparams['normalize']!r} needs the running averages in "
-            f"'vecnormalize.pkl', a pickle, which could run any code. {HOW_TO_TRUST}"
-        )
     return hyperparams
 
 

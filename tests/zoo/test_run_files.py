@@ -156,8 +156,6 @@ MALICIOUS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a wrapper of all": ({}, {"vec_env_wrapper": EVIL}, f"vec_env_wrapper names {EVIL!r}"),
     "a package": ({"gym_packages": ["evil_module"]}, {}, "it names 'evil_module' to import"),
     "a package of the game": ({"env": "evil_module:Pong-v0"}, {}, "it names 'evil_module' to import"),
-    "text to evaluate": ({}, {"normalize": "__import__('evil_module')"}, "needs the running averages in 'vecnormalize.pkl'"),
-    "running averages": ({}, {"normalize": True}, "needs the running averages in 'vecnormalize.pkl'"),
 }
 
 
@@ -171,11 +169,26 @@ def test_malicious_names_run_nothing_and_say_why(
     monkeypatch.syspath_prepend(tmp_path)
     args, config, expected = MALICIOUS[name]
     run = make_run(tmp_path, model, args, config)
-    (run / BREAKOUT / "vecnormalize.pkl").write_bytes(pickle.dumps(Touch(marker)))
     message = error_of(evaluate, [str(run), *(["--protocol", rules] if rules != "as trained" else [])], capsys)
     assert expected in message
     assert "--trust" in message
     assert "evil_module" not in sys.modules
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("normalize", [True, "__import__('evil_module')"])
+def test_malicious_averages_run_nothing_and_say_why(
+    normalize: bool | str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = tmp_path / "marker"
+    run = make_run(tmp_path, model, config={"normalize": normalize})
+    (run / BREAKOUT / "vecnormalize.pkl").write_bytes(pickle.dumps(Touch(marker)))
+    message = error_of(evaluate, [str(run)], capsys)
+    assert f"vecnormalize.pkl' is refused: it is a pickle of '{os.name}.system', not of VecNormalize" in message
+    assert "--trust" in message
+    assert f"normalize={normalize!r} does not go with a protocol" in error_of(
+        evaluate, [str(run), "--protocol", "nature"], capsys
+    )
     assert not marker.exists()
 
 
