@@ -99,14 +99,14 @@ class ProgressLog(KVWriter):
         path = folder / FILE
         if not path.is_file():
             return []
-        rows = csv.DictReader(whole_lines(path))
         try:
+            rows = csv.DictReader(whole_lines(path))
             return [
                 {name: int(value) if name == "steps" else float(value) for name, value in row.items() if value}
                 for row in rows
                 if row["steps"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{str(path)!r} was not written by a training of this package: {error!r}") from error
 
 

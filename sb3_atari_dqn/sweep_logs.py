@@ -55,14 +55,18 @@ class SweepLogs:
         :param folder: where the logs are
         :param name: a key of ``LOGS``
         :return: its rows, none if it is not there; counters are whole numbers
+        :raises ValueError: if it is another kind of file
         """
         path = folder / f"{name}.csv"
         if not path.is_file():
             return []
-        return [
-            {key: int(value) if key in ("episodes", "states") else float(value) for key, value in row.items()}
-            for row in csv.DictReader(whole_lines(path))
-        ]
+        try:
+            return [
+                {column: int(row[column]) if column in ("episodes", "states") else float(row[column]) for column in LOGS[name]}
+                for row in csv.DictReader(whole_lines(path))
+            ]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{str(path)!r} was not written by a training of dqn_sweep: {error!r}") from error
 
     def append(self, name: str, *values: Any) -> None:
         """

@@ -90,7 +90,7 @@ def read_evaluations(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(path) as arrays:
             return (arrays["timesteps"], arrays["results"]) if len(arrays["timesteps"]) else None
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} is damaged, or just being written: {error}") from None
 
 

@@ -19,6 +19,8 @@ from sb3_atari_dqn.checkpoints.logs import say
 from sb3_atari_dqn.checkpoints.memory_log import Segment
 from sb3_atari_dqn.checkpoints.store import Checkpoint, CheckpointStore, FolderLock
 from sb3_atari_dqn.checkpoints.watcher import continue_logs, restore
+from sb3_atari_dqn.progress_log import ProgressLog
+from sb3_atari_dqn.sweep_logs import LOGS, SweepLogs
 from sb3_atari_dqn.versions import versions
 from sb3_atari_dqn.zoo.checkpointing import Resumed, Settings
 from sb3_atari_dqn.zoo.register import ALGORITHMS
@@ -149,6 +151,9 @@ def find_saved_run(folder: Path, n_timesteps: int | None = None, trust: bool = F
         )
     if n_timesteps is None:
         n_timesteps = checkpoint.n_timesteps
+    ProgressLog.read(folder)  # logs that are damaged are noticed before anything is changed
+    for name in LOGS:
+        SweepLogs.read(folder, name)
     return SavedRun(run, hyperparams, packages, checkpoint, n_timesteps)
 
 

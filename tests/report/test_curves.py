@@ -77,6 +77,10 @@ def test_evaluations_that_are_just_being_written(tmp_path: Path) -> None:
             read_evaluations(tmp_path)
         with pytest.warns(UserWarning, match="evaluations of .* are not shown"):
             assert len(lines_of(pong=tmp_path)) == 2
+    with (tmp_path / "evaluations.npz").open("wb") as file:
+        np.save(file, np.zeros(3))  # one array, not a file of several
+    with pytest.raises(ValueError, match="damaged, or just being written"):
+        read_evaluations(tmp_path)
 
 
 def test_files_that_cannot_be_read_or_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
