@@ -126,7 +126,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, name: str) -
         return
     folders = [str(run.experiment) for run in runs]
     figures = ["--json", str(folder / f"{name}.json"), "-o", str(folder / f"{name}.png")]
-    compare([*folders, "--protocol", plan.protocol, "--labels", *(run.label for run in runs), *figures, "--trust"])  # our own
+    compare([*folders, "--protocol", plan.protocol, "--labels", *(run.label for run in runs), *figures])
 
 
 def _check_device(device: str) -> None:
