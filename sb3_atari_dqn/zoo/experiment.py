@@ -47,7 +47,7 @@ from sb3_atari_dqn.sweep_dqn import SweepDQN
 from sb3_atari_dqn.zoo.checkpointing import SETTINGS, Learning, Resumed, Settings
 from sb3_atari_dqn.zoo.elsewhere import save_elsewhere, write_config
 from sb3_atari_dqn.zoo.native_envs import OTHERWISE, NativeArguments, check_native_envs, find_wrappers
-from sb3_atari_dqn.zoo.passwords import hide_passwords
+from sb3_atari_dqn.zoo.passwords import hidden_in_command, hide_passwords
 from sb3_atari_dqn.zoo.presets import atari_section, find_config
 from sb3_atari_dqn.zoo.register import ALGORITHMS
 from sb3_atari_dqn.zoo.search_space import SEARCH_SPACES, lay_over, preset_of_trial
@@ -253,9 +253,8 @@ def _load_trial(manager: "ExperimentManager", trial_id: int) -> dict[str, Any]:
         raise ValueError(f"--trial-id {trial_id} needs the study it belongs to: give --storage and --study-name")
     study = open_study(manager.storage, manager.study_name)
     sampled = trial_hyperparams(study, trial_id, SEARCH_SPACES[manager.algo])
-    print(
-        f"Trial {trial_id} is laid over the configuration given now; the study was run as: {study.user_attrs.get('command')}"
-    )
+    command = hide_passwords(str(study.user_attrs.get("command")))
+    print(f"Trial {trial_id} is laid over the configuration given now; the study was run as: {command}")
     return sampled
 
 
@@ -404,16 +403,14 @@ def _save_config(
     :param original: RL Zoo's method
     :param saved_hyperparams: hyperparameters to write
     """
-    args, command = manager.args, sys.orig_argv
-    manager.args = Namespace(
-        **{name: hide_passwords(value) if isinstance(value, str) else value for name, value in vars(args).items()},
-        **tracked_run(vars(args)),
-    )
-    sys.orig_argv = [hide_passwords(argument) for argument in command]
+    args = manager.args
+    hidden = {name: hide_passwords(value) if isinstance(value, str) else value for name, value in vars(args).items()}
+    manager.args = Namespace(**hidden, **tracked_run(vars(args)))
     try:
-        original(saved_hyperparams)
+        with hidden_in_command():
+            original(saved_hyperparams)
     finally:
-        manager.args, sys.orig_argv = args, command
+        manager.args = args
 
 
 def create_log_folder(manager: "ExperimentManager", original: Callable[[], None]) -> None:
@@ -582,7 +579,8 @@ def hyperparameters_optimization(manager: "ExperimentManager", original: Callabl
         work(manager, SharedStorage(make_url(manager.storage), manager.max_total_trials))
         manager.max_total_trials = 0  # what is left to RL Zoo is the report
     try:
-        original()
+        with hidden_in_command():
+            original()
     except ValueError as error:
         if str(error) not in _NO_BEST_TRIAL:
             raise

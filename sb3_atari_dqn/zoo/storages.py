@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sb3_atari_dqn.checks import check_whole_number
 from sb3_atari_dqn.zoo.answers import failure_of
+from sb3_atari_dqn.zoo.passwords import hide_passwords
 
 #: seconds between two signs of life of a trial; all workers of a study need the same
 HEARTBEAT_VARIABLE = "SB3_ATARI_DQN_HEARTBEAT"
@@ -108,7 +109,7 @@ def open_storage(address: str) -> str | BaseStorage:
         return SharedStorage(url)
     file = Path(address.removeprefix("sqlite:///").partition("?")[0])
     if (address.startswith("sqlite:///") or address.endswith(".log")) and not file.is_file():  # opening it would make it
-        raise ValueError(f"--storage {address!r}: there is no file {str(file)!r}")
+        raise ValueError(f"--storage {hide_passwords(address)!r}: there is no file {hide_passwords(str(file))!r}")
     return JournalStorage(JournalFileBackend(address)) if address.endswith(".log") else address
 
 
@@ -159,7 +160,9 @@ def server_of(url: sa.URL) -> str:
 def _reason(error: BaseException, url: sa.URL) -> str:
     """What the driver says, in one line."""
     text = " ".join(str(getattr(error, "orig", None) or error).split())
-    return text.replace(str(url.password), "***") if url.password else text
+    for password in (url.password, url.query.get("password")):
+        text = text.replace(str(password), "***") if password else text
+    return text
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -16,7 +16,7 @@ def open_study(storage: str, study_name: str) -> optuna.Study:
     :return: the study
     :raises ValueError: if it is not there, naming those that are
     """
-    shown = "the database" if is_postgresql(storage) else hide_passwords(repr(storage))
+    shown = "the database" if is_postgresql(storage) else repr(hide_passwords(storage))
     opened = open_storage(storage)
     try:
         names = optuna.get_all_study_names(opened)

@@ -69,7 +69,7 @@ def work(manager: "ExperimentManager", storage: SharedStorage) -> None:
 def _say_what_it_is(study: optuna.Study, manager: "ExperimentManager") -> None:
     """What RL Zoo notes in a study, but for the database's password."""
     if "command" not in study.user_attrs:
-        study.set_user_attr("command", hide_passwords(" ".join(sys.orig_argv)))
+        study.set_user_attr("command", " ".join(map(hide_passwords, sys.orig_argv)))
         for key in sorted(manager._hyperparams):
             study.set_user_attr(key, str(manager._hyperparams[key]))
 

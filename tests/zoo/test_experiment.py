@@ -307,6 +307,17 @@ def test_a_trial_is_trained_again_with_its_hyperparameters(study: tuple[Path, st
         assert isinstance(model.q_net.features_extractor, NipsCNN)
 
 
+def test_the_command_of_a_study_is_shown_without_its_password(
+    study: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = optuna.load_study(storage=study[1], study_name="pong")
+    opened.set_user_attr("command", "train --storage postgresql://tuner:xyzzy@host/studies -optimize")  # of an earlier version
+    make_experiment(study[0], PONG, storage=study[1], study_name="pong", trial_id=0).read_hyperparameters()
+    said = capsys.readouterr().out
+    assert "the study was run as: train --storage postgresql://tuner:***@host/studies -optimize" in said
+    assert "xyzzy" not in said
+
+
 class Recorded(CustomDQN):
     """Remembers the networks that trials were given."""
 

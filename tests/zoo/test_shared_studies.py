@@ -333,6 +333,7 @@ def test_a_study_that_is_not_there(database: str) -> None:
     ("address", "message"),
     [
         ("postgresql://tester:{secret}@127.0.0.1:{port}/postgres", "password authentication failed"),
+        ("postgresql://tester@127.0.0.1:{port}/postgres?password={secret}", "password authentication failed"),
         ("postgresql://tester:{password}@127.0.0.1:{port}/nothing", 'database "nothing" does not exist'),
         ("postgresql://tester:{password}@127.0.0.1:{closed}/postgres", "port {closed}: .*refused"),
         ("postgresql://tester:{password}@127.0.0.1:{mute}/postgres?connect_timeout=2", "port {mute}: .*timeout"),
@@ -359,6 +360,24 @@ def test_servers_that_cannot_be_used(address: str, message: str, server: Server,
     assert PASSWORD not in str(error.value)
     assert "xyzzy" not in str(error.value)
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://tester:{}@127.0.0.1:{}/{}", "postgresql://tester@127.0.0.1:{1}/{2}?password={0}"]
+)
+def test_rl_zoo_is_given_an_address_without_password(
+    address: str, server: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "another")  # and afterwards, as it was
+    storage = address.format(PASSWORD, server.port, sa.make_url(database).database)
+    experiment = make_experiment(
+        tmp_path, "CartPole-v1", optimize_hyperparameters=True, storage=storage, study_name="pole", no_optim_plots=True
+    )
+    experiment.setup_experiment()
+    assert experiment.storage is not None
+    assert PASSWORD not in experiment.storage
+    make_study(experiment.storage)
+    assert open_study(storage, "pole").study_name == open_study(experiment.storage, "pole").study_name == "pole"
 
 
 def test_says_how_to_install_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
