@@ -1,9 +1,11 @@
 """What ``CustomDQN`` and ``SweepDQN`` have in common: arguments by name, a learner, and epsilon-greedy play."""
 
 import collections
+import inspect
 import io
 import operator
 import pathlib
+import pickle
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +15,11 @@ import cloudpickle
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
-from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
@@ -29,13 +32,40 @@ from sb3_atari_dqn.networks.compute_copy import ComputeCopy
 SelfQLearningAlgorithm = TypeVar("SelfQLearningAlgorithm", bound="QLearningAlgorithm")
 
 
-#: attributes that may hold processes, emulators and open files
-_MAYBE_PICKLED = {"env", "_logger"}
+class _PickledEnv:
+    """
+    Environments that are pickled with a model, by cloudpickle as Stable-Baselines3 sends them to workers; ``None`` in place of
+    those that cannot be, such as processes and emulators. ``VecEnvWrapper`` cannot be pickled, and ``VecNormalize`` leaves out
+    what it wraps, so wrappers are pickled as their class and attributes.
+
+    :param env: the environments
+    """
+
+    def __init__(self, env: VecEnv | None) -> None:
+        self.env = env
+
+    def __getstate__(self) -> bytes:
+        env, wrappers = self.env, []
+        while isinstance(env, VecEnvWrapper):
+            attributes = {name: value for name, value in vars(env).items() if name not in ("venv", "class_attributes")}
+            wrappers.append((type(env), attributes))
+            env = env.venv
+        try:
+            return cloudpickle.dumps((env, wrappers))
+        except Exception:  # whatever it is that an object of somebody else's raises
+            return cloudpickle.dumps((None, []))
+
+    def __setstate__(self, state: bytes) -> None:
+        self.env, wrappers = cloudpickle.loads(state)
+        for kind, attributes in reversed(wrappers):
+            wrapper = kind.__new__(kind)
+            vars(wrapper).update(attributes, venv=self.env, class_attributes=dict(inspect.getmembers(kind)))
+            self.env = wrapper
 
 
 def _can_be_pickled(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value)
+        pickle.dumps(value)
     except Exception:  # whatever it is that an object of somebody else's raises
         return False
     return True
@@ -337,25 +367,27 @@ class QLearningAlgorithm(BaseAlgorithm):
 
     def __getstate__(self) -> dict[str, Any]:
         """
-        For ``pickle``, ``copy.deepcopy`` and worker processes: the whole model with its replay buffer. An environment or a
-        logger that cannot be pickled is left out, as from a saved model: ``set_env`` gives it one again.
+        For ``pickle``, ``copy.deepcopy`` and worker processes: the whole model with its replay buffer. Environments that
+        cannot be pickled are left out, as from a saved model: ``set_env`` gives it some again. A logger that writes to files
+        or to the console is replaced by one that writes nowhere, until ``learn`` makes another.
 
         :return: attributes
         """
-        derived = {"_learner", "_learner_parts", "at_rest", "_vec_normalize_env"}
+        derived = {"_learner", "_learner_parts", "at_rest"}
         state = {name: value for name, value in vars(self).items() if name not in derived}
-        for name in _MAYBE_PICKLED & state.keys():
-            # wrapped, since cloudpickle, which environments are sent to workers with, pickles more than pickle does
-            state[name] = CloudpickleWrapper(state[name] if _can_be_pickled(state[name]) else None)
+        state["env"] = _PickledEnv(self.env)
+        if "_logger" in state and not _can_be_pickled(self._logger):
+            state |= {"_logger": Logger(folder=None, output_formats=[]), "_custom_logger": False}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        wrapped = _MAYBE_PICKLED & state.keys()
-        vars(self).update({name: value.var if name in wrapped else value for name, value in state.items()})
-        if "_logger" in wrapped and self._logger is None:
-            del self._logger  # ``learn`` makes one
-            self._custom_logger = False
-        self._vec_normalize_env = unwrap_vec_normalize(self.env) if self.env is not None else None
+        env: VecEnv | None = state["env"].env
+        vars(self).update(state, env=env)
+        if env is not None:  # if not, samples are normalized as before
+            self._vec_normalize_env = unwrap_vec_normalize(env)
+            # Gymnasium makes these anew, which loses their running episodes
+            if any(isinstance(each.unwrapped, EzPickle) for each in getattr(env.unwrapped, "envs", [])):
+                self._last_obs = None
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_learner", "_learner_parts", "at_rest"]

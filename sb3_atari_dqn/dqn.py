@@ -43,6 +43,7 @@ from sb3_atari_dqn.replay.buffer import (
     sample_together,
     set_reward_clipping,
 )
+from sb3_atari_dqn.replay.device_frames import DeviceFrames
 from sb3_atari_dqn.replay.record import BufferRecord
 
 #: rates of random actions, which are 0 beside noisy networks if neither is given
@@ -392,6 +393,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
         :raises ValueError: for a value that is not allowed, or that does not go with the rest
         """
+        if isinstance(self.replay_buffer, HerReplayBuffer) and self.replay_buffer.env is None and self.env is not None:
+            self.replay_buffer.set_env(self.env)  # which it is pickled without
         now = self._get_followed()
         replaced = {name for name, value in now.items() if value is not self._followed[name]}
         has_target_network = self.target_update_interval is not None
@@ -824,6 +827,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_overlapping_env": None, "_record": None, "_is_learning": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(self.replay_buffer, FrameReplayBuffer) and isinstance(self.replay_buffer.frames, DeviceFrames):
+            self.replay_buffer.frames.to(self.device)  # they are pickled in main memory
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["update_report", "_sample_batches", "_pending_updates", "_overlapping_env", "_record"]

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -10,11 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.logger import Logger, configure
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 from sb3_atari_dqn import AleVecEnv, CustomDQN, SweepDQN
-from tests.test_dqn import CARTPOLE, weights_and_optimizer
+from tests.test_dqn import CARTPOLE, assert_same, weights_and_optimizer
 from tests.test_replaced_parts import FAST, make_env
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -98,6 +101,82 @@ def test_what_cannot_be_pickled_is_left_out() -> None:
         copied.set_env(env)
         assert copied.learn(8, reset_num_timesteps=False).num_timesteps == 24
     assert model.get_env() is not None
+
+
+def test_wrapped_environments_are_copied_with_what_they_wrap() -> None:
+    env = VecNormalize(VecFrameStack(DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2), 2))
+    model = CustomDQN("MlpPolicy", env, **CARTPOLE).learn(110)
+    for name, make_copy in COPIES.items():
+        copied = make_copy(model)
+        copied_env = copied.get_env()
+        assert isinstance(copied_env, VecNormalize), name
+        assert isinstance(copied_env.venv, VecFrameStack)
+        assert copied_env.unwrapped is not env.unwrapped
+        assert copied.get_vec_normalize_env() is copied_env
+        assert np.array_equal(copied_env.returns, env.returns)
+        copied.learn(100, reset_num_timesteps=False)
+        assert copied._n_updates > model._n_updates
+    copied = copy.deepcopy(model)
+    for each in (model, copied):  # the running episodes are continued
+        np.random.seed(5)
+        each.learn(20, reset_num_timesteps=False)
+    assert isinstance(model._last_obs, np.ndarray)
+    assert isinstance(copied._last_obs, np.ndarray)
+    assert np.array_equal(model._last_obs, copied._last_obs)
+    assert_same(model, copied)
+
+
+def test_samples_are_normalized_without_the_environments_too() -> None:
+    env = VecNormalize(SubprocVecEnv([lambda: gym.make("CartPole-v1")], start_method="fork"))
+    try:
+        model = CustomDQN("MlpPolicy", env, **CARTPOLE).learn(110)
+        copied = copy.deepcopy(model)
+        assert copied.get_env() is None
+        assert_same(updated(model), updated(copied))
+        assert model.learn(10, reset_num_timesteps=False).num_timesteps == 120  # its processes are still there
+    finally:
+        env.close()
+
+
+def test_episodes_that_gymnasium_does_not_pickle_begin_anew() -> None:
+    model = CustomDQN("MlpPolicy", gym.make("ALE/Pong-v5", obs_type="ram"), **{**CARTPOLE, "learning_starts": 10}).learn(20)
+    assert model._last_obs is not None
+    for make_copy in COPIES.values():
+        copied = make_copy(model)
+        assert copied.get_env() is not None
+        copied.learn(1, reset_num_timesteps=False)
+        assert copied.replay_buffer is not None
+        assert copied.replay_buffer.timeouts[19, 0] == 1
+
+
+def test_copies_of_hindsight_know_their_environments() -> None:
+    env = BitFlippingEnv(n_bits=4, max_steps=4)
+    model = CustomDQN(
+        "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=20, buffer_size=100, seed=3
+    ).learn(40)
+    for make_copy in COPIES.values():
+        copied = updated(make_copy(model))
+        assert copied.replay_buffer.env is copied.get_env()
+        copied.learn(8, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("kind", ["stdout", "csv", "json", "tensorboard"])
+def test_a_copy_does_not_write_to_the_logs_of_the_original(kind: str, tmp_path: Path) -> None:
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE)
+    model.set_logger(configure(str(tmp_path), [kind]))
+    model.learn(110)
+    for make_copy in COPIES.values():
+        copied = updated(make_copy(model))
+        assert copied.logger.output_formats == []
+        assert not copied._custom_logger
+
+
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
+def test_frames_on_a_gpu_are_copied_to_it() -> None:
+    kwargs: dict[str, Any] = {"replay_buffer_class": "FrameReplayBuffer", "replay_buffer_kwargs": {"compression": None}}
+    model = CustomDQN("CnnPolicy", make_env(), learning_starts=30, buffer_size=100, device="cuda", **kwargs).learn(50)
+    for make_copy in COPIES.values():
+        updated(make_copy(model))
 
 
 def test_a_logger_that_can_be_pickled_stays() -> None:
