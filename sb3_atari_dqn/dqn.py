@@ -660,9 +660,11 @@ class CustomDQN(QLearningAlgorithm, DQN):
         interval = self.target_update_interval
         if interval is not None and self._n_calls % max(interval // self.n_envs, 1) == 0:
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-            # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged
+            # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged; counters of
+            # batches are left, as in SB3
             for buffer, target_buffer in zip(self.q_net.buffers(), self.q_net_target.buffers(), strict=True):
-                target_buffer.copy_(buffer)
+                if buffer.is_floating_point():
+                    target_buffer.copy_(buffer)
             self.learner.refresh()
         # as in SB3, but for a model that goes on: that does not stretch its exploration
         self.exploration_rate = self.exploration_schedule(1.0 - float(self.num_timesteps) / float(self._exploration_timesteps))
