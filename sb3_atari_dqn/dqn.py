@@ -660,8 +660,8 @@ class CustomDQN(QLearningAlgorithm, DQN):
         interval = self.target_update_interval
         if interval is not None and self._n_calls % max(interval // self.n_envs, 1) == 0:
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-            # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged; counters of
-            # batches are left, as in SB3
+            # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged; counters
+            # of batches are left, as in SB3
             for buffer, target_buffer in zip(self.q_net.buffers(), self.q_net_target.buffers(), strict=True):
                 if buffer.is_floating_point():
                     target_buffer.copy_(buffer)
