@@ -606,7 +606,7 @@ class CustomDQN(QLearningAlgorithm, DQN):
         """
         assert self.replay_buffer is not None
         record = self._record
-        if record is None or record.replay_buffer is not self.replay_buffer or not record.is_current:
+        if record is None or not record.is_of(self.replay_buffer):
             self._record = record = BufferRecord(self.replay_buffer)
         return record
 
@@ -662,8 +662,10 @@ class CustomDQN(QLearningAlgorithm, DQN):
             polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
             # statistics of batch normalisation and vectors of spectral normalisation are no weights to be averaged; counters
             # of batches are left, as in SB3
-            for buffer, target_buffer in zip(self.q_net.buffers(), self.q_net_target.buffers(), strict=True):
-                if buffer.is_floating_point():
+            target_buffers = dict(self.q_net_target.named_buffers())
+            for name, buffer in self.q_net.named_buffers():
+                target_buffer = target_buffers.get(name)
+                if target_buffer is not None and target_buffer.shape == buffer.shape and buffer.is_floating_point():
                     target_buffer.copy_(buffer)
             self.learner.refresh()
         # as in SB3, but for a model that goes on: that does not stretch its exploration
@@ -749,12 +751,13 @@ class CustomDQN(QLearningAlgorithm, DQN):
         :param gradient_steps: how many updates
         :param batch_size: transitions in each
         """
-        if self._is_learning and self.num_timesteps <= self._learning_restarts:
+        if self._is_learning and 0 < self.num_timesteps <= self._learning_restarts:
             return
         self._pending_updates.append((gradient_steps, batch_size))
         if not self._is_learning:
             self.make_pending_updates()
-            self._record_updates()
+            if hasattr(self, "_logger"):  # which ``set_logger`` and ``learn`` give
+                self._record_updates()
         elif not self.overlap:
             self.make_pending_updates()
 

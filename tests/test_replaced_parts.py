@@ -437,3 +437,40 @@ def test_dropout_is_for_what_is_differentiated_only(setting: dict[str, Any], spe
     train(model)
     model.learner.q_values(th.zeros((1, 4, 36, 36), dtype=th.uint8))
     assert modes == [(False, False), (True, True), (False, False)]
+
+
+class PreTraining(BaseCallback):
+    def _on_training_start(self) -> None:
+        self.model.train(20, 8)  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_a_callback_may_train_before_the_first_step(tmp_path: Path) -> None:
+    DQN("MlpPolicy", "CartPole-v1", **CARTPOLE).learn(100).save_replay_buffer(tmp_path / "buffer")
+    model = CustomDQN("MlpPolicy", "CartPole-v1", **CARTPOLE)
+    model.load_replay_buffer(tmp_path / "buffer")
+    with pytest.warns(UserWarning, match="before it learns"):
+        model.learn(1, PreTraining())
+    assert model._n_updates == 20
+
+
+class Remembering(NatureCNN):
+    """It has a buffer that only one of the networks has filled."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_buffer("last", None)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.last = observations.detach()
+        return super().forward(observations)
+
+
+def test_buffers_that_only_one_network_has_are_left() -> None:
+    kwargs = {"features_extractor_class": Remembering}
+    model = CustomDQN(
+        "CnnPolicy", make_env(), learning_starts=8, target_update_interval=10, buffer_size=50, policy_kwargs=kwargs
+    )
+    assert model.learn(40)._n_updates > 0

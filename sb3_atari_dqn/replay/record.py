@@ -3,6 +3,7 @@
 What is numbered never changes, so it is written to a file once: see ``Store``. The rest is written with each checkpoint.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -127,10 +128,13 @@ class _Counted:
         self._replay_buffer = replay_buffer
         self._name = name
         self._tell = tell
+        own: Callable[..., Any] | None = vars(replay_buffer).get(name)  # that a user has set
+        self._own = own._own if isinstance(own, _Counted) else own
         vars(replay_buffer)[name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = getattr(type(self._replay_buffer), self._name)(self._replay_buffer, *args, **kwargs)
+        method = self._own or functools.partial(getattr(type(self._replay_buffer), self._name), self._replay_buffer)
+        result = method(*args, **kwargs)
         self._tell()
         return result
 
@@ -165,15 +169,22 @@ class BufferRecord:
         n_rows = replay_buffer.pos + replay_buffer.buffer_size * replay_buffer.full
         # where next observations have no place of their own, the last one takes that of the oldest observation
         self.rows = RingRows(arrays, n_rows, n_lost=int(replay_buffer.optimize_memory_usage))
-        self.is_current = True  # not after a reset: numbers begin anew
-        _Counted(replay_buffer, "add", self._count_row)
-        _Counted(replay_buffer, "reset", self._end)
+        self._is_current = True  # not after a reset: numbers begin anew
+        self._counted = [_Counted(replay_buffer, "add", self._count_row), _Counted(replay_buffer, "reset", self._end)]
+
+    def is_of(self, replay_buffer: ReplayBuffer) -> bool:
+        """
+        :param replay_buffer: any
+        :return: whether this is its record, and rows are still counted
+        """
+        is_counted = [vars(replay_buffer).get(name) for name in ("add", "reset")] == self._counted
+        return self.replay_buffer is replay_buffer and self._is_current and is_counted
 
     def _count_row(self) -> None:
         self.rows.n_rows += 1
 
     def _end(self) -> None:
-        self.is_current = False
+        self._is_current = False
 
     def cut(self) -> None:
         """Let nothing that is added later follow what is there, as after a time-out: the environments begin anew."""

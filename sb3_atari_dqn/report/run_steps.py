@@ -13,7 +13,11 @@ _REPEATING = {
     "MotionTracerAtariWrapper": "frame_skip",
     "MaxAndSkipEnv": "skip",
     "MaxAndSkipObservation": "skip",
+    "AtariPreprocessing": "frame_skip",
 }
+
+#: packages whose other wrappers repeat no actions
+_PACKAGES = {"gymnasium", "stable_baselines3", "sb3_contrib", "rl_zoo3", "sb3_atari_dqn"}
 
 
 class _DataLoader(yaml.SafeLoader):
@@ -35,7 +39,7 @@ def action_repeat(run: Path) -> int | None:
     """
     :param run: folder of a training run
     :return: steps of the environment, as Monitor counts them, for each agent step, by the run's ``config.yml``: the frame skip
-        of its wrappers, 1 without; None if there is no configuration that can be read
+        of its wrappers, 1 without; None if there is no configuration that can be read, or it names a wrapper of a user's
     """
     files = sorted(run.glob("*/config.yml"))
     try:
@@ -43,14 +47,15 @@ def action_repeat(run: Path) -> int | None:
         config = yaml.load(file.read_text(encoding="utf-8"), _DataLoader)
         if isinstance(config, list):  # RL Zoo's ordered dictionary, as a list of its arguments
             config = dict(config[0])
-        repeat = 1
+        repeat, is_known = 1, True
         for name, kwargs in _wrappers(config.get("env_wrapper")):
             class_name = name.rpartition(".")[2]
+            is_known &= name.partition(".")[0] in _PACKAGES
             if class_name in _REPEATING:
                 repeat *= int(kwargs.get(_REPEATING[class_name], 4))
     except (AttributeError, IndexError, OSError, TypeError, ValueError, yaml.YAMLError):
         return None
-    return max(repeat, 1)
+    return max(repeat, 1) if repeat > 1 or is_known else None
 
 
 def _wrappers(configured: Any) -> list[tuple[str, dict[str, Any]]]:

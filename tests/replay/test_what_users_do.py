@@ -258,3 +258,26 @@ def test_a_buffer_whose_rows_are_counted_is_pickled_as_it_is() -> None:
     assert rows.n_rows == n_rows
     add(model.replay_buffer, random_observations(), random_observations())
     assert rows.n_rows == n_rows + 1
+
+
+def test_methods_that_a_user_has_set_on_a_buffer_stay() -> None:
+    model = filled(CustomDQN)
+    calls: list[int] = []
+    plain = model.replay_buffer.add
+
+    def counting(*arguments: Any) -> None:
+        calls.append(1)
+        plain(*arguments)
+
+    model.replay_buffer.add = counting
+    rows = model.memory().rows
+    n_rows = rows.n_rows
+    for _ in range(2):
+        add(model.replay_buffer, random_observations(), random_observations())
+    assert len(calls) == 2
+    assert rows.n_rows == n_rows + 2
+    model.replay_buffer.add = counting  # and after it has been counted
+    assert model.memory().rows is not rows
+    add(model.replay_buffer, random_observations(), random_observations())
+    assert len(calls) == 3
+    assert model.memory().rows.n_rows == n_rows + 3

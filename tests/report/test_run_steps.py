@@ -51,6 +51,8 @@ def test_steps_are_those_of_the_agent(
         ("env_wrapper: {stable_baselines3.common.atari_wrappers.MaxAndSkipEnv: {skip: 2}}", 2),
         ("env_wrapper: [sb3_atari_dqn.MotionTracerAtariWrapper: {frame_skip: 5}, gymnasium.wrappers.TimeLimit: null]", 5),
         ("!!python/object/apply:collections.OrderedDict\n- - - env_wrapper\n    - - x.AtariWrapper: {frame_skip: 7}\n", 7),
+        ("env_wrapper: gymnasium.wrappers.AtariPreprocessing", 4),
+        ("env_wrapper: my.Wrapper", None),
         ("env_wrapper: 3", None),
         ("[", None),
         ("env_wrapper: {x.AtariWrapper: {frame_skip: !!python/object/apply:os.system ['false']}}", None),
