@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -62,11 +61,11 @@ def _make(state: dict[str, object], env: VecEnv) -> VecNormalize:
     if not made.norm_obs:
         return made
     averages = revive(state["obs_rms"])
-    if isinstance(env.observation_space, spaces.Dict):
-        assert isinstance(made.obs_rms, dict)
-        made.obs_rms = {key: _same_kind(own, averages[key], f"observations {key!r}") for key, own in made.obs_rms.items()}
+    own: RunningMeanStd | dict[str, RunningMeanStd] = made.obs_rms
+    if isinstance(own, dict):
+        made.obs_rms = {key: _same_kind(of_key, averages[key], f"observations {key!r}") for key, of_key in own.items()}
     else:
-        made.obs_rms = _same_kind(made.obs_rms, averages, "observations")
+        made.obs_rms = _same_kind(own, averages, "observations")  # type: ignore[assignment]  # Stable-Baselines3 has both
     return made
 
 

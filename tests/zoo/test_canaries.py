@@ -87,6 +87,8 @@ COMMANDS_ON_A_GAME: dict[str, Command] = {
     "compare what was seen in training": (compare, ["--protocol", "training"]),
 }
 
+pytestmark = pytest.mark.filterwarnings("ignore:evaluations of .* are not shown", "ignore:training ends at step")
+
 _opened: set[Path] | None = None
 
 
