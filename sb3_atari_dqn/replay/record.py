@@ -129,7 +129,7 @@ class _Counted:
         self._name = name
         self._tell = tell
         own: Callable[..., Any] | None = vars(replay_buffer).get(name)  # that a user has set
-        self._own = own._own if isinstance(own, _Counted) else own
+        self._own: Callable[..., Any] | None = own._own if isinstance(own, _Counted) else own
         vars(replay_buffer)[name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
